@@ -1,0 +1,13 @@
+// Names of causes.
+#include "base/time_ledger.h"
+
+namespace stoker {
+
+std::string_view NameOf(Cause cause) {
+  static constexpr std::string_view kNames[] = {
+      "other",          "embedding",  "attention", "router",   "dense",
+      "expert_compute", "wait_drive", "head",      "sampling", "scheduling"};
+  return kNames[static_cast<size_t>(cause)];
+}
+
+}  // namespace stoker

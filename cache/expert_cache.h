@@ -1,0 +1,134 @@
+// The expert store: which expert is where, and holding it there.
+//
+// Tiers, fastest first; today one, host RAM. An expert sits in one slot of its size class; slots
+// are carved once from one arena per tier. Slot states, each transition one function that asserts
+// its start:
+//
+//     Empty --Claim--> Loading --Arrived--> Ready --Pin--> Pinned(n) --Unpin--> Ready --Evict-->
+//     Empty
+//                         \--Failed--> Empty
+//
+// The file is the truth: nothing is ever written back. Reads go through a BlockReader as aligned
+// supersets straight into the slot. Short reads resume; EINTR, EAGAIN and EIO are retried
+// kReadAttemptsMax times; then the request, not the process, fails. The XXH3 of each expert is kept
+// from its first read and compared at every later one, and each file's identity is compared when an
+// expert of it arrives: a file that shrank, changed or rotted is DataLoss naming file, layer and
+// expert.
+//
+// Per-layer floor: a class never evicts a layer below min(its residents, floor) for the sake of
+// another layer, so a cache smaller than one token's cycle still keeps something of each layer.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/clock.h"
+#include "base/counters.h"
+#include "base/expert_catalog.h"
+#include "base/time_ledger.h"
+#include "cache/expert_provider.h"
+#include "cache/policy.h"
+#include "device/buffer.h"
+#include "io/block_reader.h"
+
+namespace stoker {
+
+enum class TierKind : uint8_t { kRam };
+
+struct TierOptions {
+  TierKind kind = TierKind::kRam;
+  uint64_t budget_bytes =
+      0;  // for slots; everything else the store takes is in CachePlan::overhead_bytes
+  std::string policy = "lru";
+};
+
+struct CacheOptions {
+  std::vector<TierOptions> tiers;  // fastest first
+  int layer_floor =
+      -1;  // experts per layer kept from other layers; -1: chosen from the slots there are
+  bool verify_hashes = true;
+};
+
+// Slots of one size, computed before anything is taken.
+struct SlotClass {
+  uint64_t expert_bytes = 0;  // of the experts it holds
+  uint64_t slot_bytes = 0;    // with room for aligned supersets
+  int64_t expert_count = 0;   // experts of this class in the model
+  int64_t slot_count = 0;
+};
+struct CachePlan {
+  std::vector<SlotClass> classes;     // of the RAM tier
+  uint64_t arena_bytes = 0;           // sum of slots, at most the budget
+  uint64_t overhead_bytes = 0;        // tables beside the arena
+  uint64_t minimum_budget_bytes = 0;  // the least budget a run can do with (see PlanCache)
+  uint64_t full_budget_bytes = 0;     // the budget at which every expert is resident
+};
+// Splits a budget over the size classes. `alignments`: of each file, indexed like the catalog's
+// file numbers. `pins_min`: slots that each class must have (the experts of one token).
+// ResourceExhausted, naming the minimum, when the budget is too small.
+absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, uint64_t budget_bytes,
+                                    int pins_min, absl::Span<const size_t> alignments);
+
+// Why an expert that a step needed was not there.
+enum class MissReason : uint8_t { kNeverSeen, kEvicted };
+
+struct MissRecord {
+  ExpertId id;
+  MissReason reason = MissReason::kNeverSeen;
+  int64_t evicted_step = -1;  // the step in which it was evicted last
+  int64_t read_ns = 0;        // from submission to arrival
+  uint64_t read_bytes = 0;
+};
+
+// Counts since the start; hits + misses = experts requested.
+struct CacheCounts {
+  uint64_t hits = 0;
+  uint64_t misses = 0;
+  uint64_t evictions = 0;
+  uint64_t read_bytes = 0;  // from files, supersets included
+  uint64_t retries = 0;     // short reads resumed and transient errors retried
+  int64_t wait_ns = 0;      // Collect blocked with nothing to hand over
+  int64_t busy_ns = 0;      // at least one read was under way
+  int64_t resident = 0;     // experts in memory now
+};
+
+class ExpertCache final : public ExpertProvider {
+ public:
+  static constexpr int kReadAttemptsMax = 4;
+
+  // Takes the arena. `reader` has the catalog's files added already, and is used by this object
+  // alone from here on. `ledger` (may be null) is switched to kWaitDrive while Collect blocks.
+  static absl::StatusOr<std::unique_ptr<ExpertCache>> Create(
+      const ExpertCatalog& catalog, const CachePlan& plan, const CacheOptions& options,
+      BlockReader& reader, const Clock& clock, TimeLedger* ledger);
+  ~ExpertCache() override;
+
+  int pins_max(int layer) const override;
+  absl::Status Request(int layer, absl::Span<const int32_t> experts) override;
+  absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) override;
+  int outstanding() const override;
+
+  // Marks the border between steps: misses are recorded per step.
+  void BeginStep(int64_t step);
+  // Misses of the running step, in order of arrival; valid until the next BeginStep. Bounded: the
+  // slowest are kept.
+  absl::Span<const MissRecord> misses() const;
+
+  const CacheCounts& counts() const;
+  const HostBuffer& arena() const;
+  void Report(CounterVisitor& visitor) const;
+
+ protected:
+  void Unpin(int32_t slot) override;
+
+ private:
+  struct State;
+  explicit ExpertCache(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace stoker

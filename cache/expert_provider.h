@@ -1,0 +1,82 @@
+// What a model sees of the expert store: it asks for a layer's experts and is handed them, pinned,
+// as they come.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/expert_id.h"
+
+namespace stoker {
+
+class ExpertProvider;
+
+// A routed expert in memory. Holding it is the pin: its bytes stay where they are until it is
+// destroyed. Move-only.
+class ExpertRef {
+ public:
+  ExpertRef() = default;
+  ExpertRef(ExpertProvider* owner, int32_t slot, ExpertId id, const std::byte* const* parts)
+      : owner_(owner), slot_(slot), id_(id), parts_(parts) {}
+  ~ExpertRef() { Release(); }
+  ExpertRef(ExpertRef&& other) noexcept { *this = std::move(other); }
+  ExpertRef& operator=(ExpertRef&& other) noexcept {
+    if (this != &other) {
+      Release();
+      owner_ = std::exchange(other.owner_, nullptr);
+      slot_ = other.slot_;
+      id_ = other.id_;
+      parts_ = other.parts_;
+    }
+    return *this;
+  }
+  inline void Release();  // unpins early
+
+  bool valid() const { return owner_ != nullptr; }
+  ExpertId id() const { return id_; }
+  // The expert's byte ranges in the order of its ExpertSpec (gate, up, down; or fused gate-up,
+  // down).
+  const std::byte* part(int index) const { return parts_[index]; }
+
+ private:
+  ExpertProvider* owner_ = nullptr;
+  int32_t slot_ = -1;
+  ExpertId id_;
+  const std::byte* const* parts_ = nullptr;
+};
+
+// One request runs at a time. The order is: Request, then Collect until it returns 0. Every expert
+// asked for is handed over exactly once, residents first, the rest in whatever order they arrive. A
+// request may be for more experts than the store has room for: the store reads on as refs are
+// released, so the caller must not hold more than `pins_max(layer)` refs at once. A request cannot
+// fail for lack of room; it fails (and is over) when an expert cannot be read, with the cause. One
+// thread.
+class ExpertProvider {
+ public:
+  enum class Wait : uint8_t { kNo, kUntilOne };
+
+  virtual ~ExpertProvider() = default;
+  // Refs of this layer that may be held at once; at least 1.
+  virtual int pins_max(int layer) const = 0;
+  // Asks for distinct experts of one layer, in router-rank order of their first use (the order
+  // policies see).
+  virtual absl::Status Request(int layer, absl::Span<const int32_t> experts) = 0;
+  // Puts ready experts into `out` and returns how many. kUntilOne blocks until there is at least
+  // one, unless the request is over: then 0. kNo: 0 can also mean "none ready now"; `outstanding`
+  // tells.
+  virtual absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) = 0;
+  // Experts of the running request not yet handed over.
+  virtual int outstanding() const = 0;
+
+ protected:
+  friend class ExpertRef;
+  virtual void Unpin(int32_t slot) = 0;
+};
+
+inline void ExpertRef::Release() {
+  if (owner_ != nullptr) std::exchange(owner_, nullptr)->Unpin(slot_);
+}
+
+}  // namespace stoker

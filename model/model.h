@@ -1,0 +1,113 @@
+// A loaded model: everything but its routed experts in memory, and the forward pass over them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/expert_catalog.h"
+#include "base/parallel.h"
+#include "base/time_ledger.h"
+#include "cache/expert_provider.h"
+#include "io/block_reader.h"
+#include "io/gguf.h"
+#include "kernels/ops.h"
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/step_observer.h"
+
+namespace stoker {
+
+struct Family;  // model/family.h
+
+// What a file turns out to hold, found without reading tensor data: enough to inspect and to plan
+// memory.
+struct ModelSpec {
+  enum class Part : uint8_t {
+    kEmbedding,
+    kAttention,
+    kNorm,
+    kRouter,
+    kDense,
+    kShared,
+    kExperts,
+    kHead,
+    kMtp,
+    kOther
+  };
+  struct Tensor {
+    std::string name;
+    Part part = Part::kOther;
+    Dtype dtype = Dtype::kF32;
+    std::vector<int64_t> dims;  // as in the file, contiguous first
+    uint64_t bytes = 0;
+  };
+  const Family* family = nullptr;
+  ModelConfig config;
+  ExpertCatalog experts;               // file numbers are GgufModel::paths() indices
+  std::vector<Tensor> tensors;         // every tensor of the file
+  uint64_t trunk_bytes = 0;            // resident weights, converted forms included
+  uint64_t embedding_cache_bytes = 0;  // rows kept of the embedding table, which is read by row
+
+  // Unimplemented: an architecture or a format that we do not compute, by name, with the known
+  // ones. InvalidArgument or DataLoss: hyper-parameters out of range, tensors missing or misshapen
+  // (each named).
+  static absl::StatusOr<ModelSpec> Read(const GgufModel& gguf);
+};
+
+std::string_view NameOf(ModelSpec::Part part);
+
+// One row of a step: one token of one sequence. Rows of a sequence are adjacent and at consecutive
+// positions; the first of them is at KvCache::length(sequence).
+struct StepRow {
+  int32_t token = 0;
+  int32_t sequence = 0;
+  int32_t position = 0;
+  bool wants_logits = false;
+};
+
+struct StepOutput {
+  float* logits = nullptr;  // [rows that want logits, vocab], in row order
+  // The residual stream before each layer, and after the final norm as its last entry: [layer_count
+  // + 1] blocks of [rows, hidden], blocks hidden_block_stride floats apart; null when not wanted.
+  float* hidden = nullptr;
+  int64_t hidden_block_stride = 0;
+};
+
+class Model {
+ public:
+  struct Options {
+    int step_rows_max = 512;  // rows of the largest step
+    int logits_rows_max = 8;  // rows of a step that may want logits
+    int context_max = 4096;   // positions (rope tables, attention scratch)
+  };
+  // bytes read so far and in all
+  using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+  // Everything the forward pass takes beside weights, KV cache and experts.
+  static uint64_t WorkspaceBytes(const ModelSpec& spec, const Options& options, int thread_count);
+
+  // Reads the trunk through `reader` (a reader of its own; files are added here) and takes the
+  // workspace. DataLoss or the reader's error, naming the tensor, when a read fails. `ops` and
+  // `team` must outlive the model.
+  static absl::StatusOr<std::unique_ptr<Model>> Load(const GgufModel& gguf, ModelSpec spec,
+                                                     const Options& options, const Ops& ops,
+                                                     ThreadTeam& team, BlockReader& reader,
+                                                     const Progress& progress);
+  virtual ~Model() = default;
+  virtual const ModelSpec& spec() const = 0;
+
+  // Runs one step: rows in, K and V appended, logits out. Rows' results do not depend on each
+  // other's presence. On error (an expert or an embedding row could not be read) the KV cache's
+  // lengths are as before the call. `observer` and `ledger` may be null. Allocates nothing.
+  virtual absl::Status Forward(absl::Span<const StepRow> rows, KvCache& kv, ExpertProvider& experts,
+                               StepObserver* observer, TimeLedger* ledger,
+                               const StepOutput& output) = 0;
+};
+
+}  // namespace stoker

@@ -1,0 +1,120 @@
+// The one public face: opens a model under a memory budget and runs sequences on it.
+//
+// One thread drives an engine. Results depend on the model, the prompt and the sampling options
+// alone (docs/ARCHITECTURE.md, Exact).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/clock.h"
+#include "base/counters.h"
+#include "base/time_ledger.h"
+#include "cache/expert_cache.h"
+#include "io/block_reader.h"
+#include "model/model.h"
+#include "runtime/budget.h"
+#include "runtime/options.h"
+#include "tokenizer/tokenizer.h"
+
+namespace stoker {
+
+using SequenceId = int64_t;
+
+struct SequenceRequest {
+  std::vector<TokenId> prompt;  // at least one id
+  SamplingOptions sampling;
+  int64_t tokens_max = 128;        // generated tokens; bounded by the context too
+  std::vector<std::string> stops;  // generation ends before any of these strings
+  bool stop_at_end = true;         // end at an end-of-generation token
+};
+
+enum class FinishReason : uint8_t { kNone, kEnd, kStop, kLength, kContext, kCancelled, kFailed };
+std::string_view NameOf(FinishReason reason);
+
+// One generated token of one sequence.
+struct TokenEvent {
+  SequenceId sequence = 0;
+  TokenId token = -1;  // -1: no token, only the end (cancelled, failed)
+  std::string text;    // whole characters that became certain with this token
+  FinishReason finish = FinishReason::kNone;
+};
+
+// Where one step's time went.
+struct StepRecord {
+  int64_t step = 0;
+  int64_t wall_ns = 0;
+  int prompt_rows = 0;            // rows that were prompt
+  int decode_rows = 0;            // rows that were the newest token of a sequence
+  CauseTimes causes = {};         // sums to wall_ns
+  uint64_t hits = 0, misses = 0;  // experts
+  uint64_t read_bytes = 0;
+  std::vector<MissRecord> worst_misses;  // slowest first, a few
+};
+
+struct EngineInfo {
+  MemoryPlan plan;
+  std::string isa;  // backend taken
+  std::string io;   // reader taken
+  int threads = 0;
+  std::vector<std::string> notices;  // what was asked for and came otherwise, for the operator
+  int64_t load_ns = 0;
+};
+
+class Engine {
+ public:
+  // Parts a test may put in place of the real ones; null means the real one.
+  struct Parts {
+    const Clock* clock = nullptr;
+    // Wraps the expert reader (fault injection).
+    std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
+  };
+  static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineOptions& options,
+                                                      const Model::Progress& progress);
+  static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineOptions& options,
+                                                      const Model::Progress& progress,
+                                                      const Parts& parts);
+  virtual ~Engine() = default;
+
+  virtual const EngineInfo& info() const = 0;
+  virtual const ModelSpec& spec() const = 0;
+  virtual const Tokenizer& tokenizer() const = 0;
+  virtual int context() const = 0;
+
+  // Queues a sequence; it starts when a place is free. InvalidArgument: empty prompt, an id outside
+  // the vocabulary, a prompt longer than the context (both numbers named), bad sampling options.
+  virtual absl::StatusOr<SequenceId> Add(SequenceRequest request) = 0;
+  // Ends a sequence at the next step; unknown ids are ignored.
+  virtual void Cancel(SequenceId id) = 0;
+  virtual bool idle() const = 0;
+  // Runs one step over every running sequence. The events are valid until the next call. An error
+  // that hits one step (a read that failed for good) finishes the sequences of that step with
+  // kFailed, is returned once by last_error(), and leaves the engine usable; Step itself fails only
+  // when the engine is no longer usable.
+  virtual absl::StatusOr<absl::Span<const TokenEvent>> Step() = 0;
+  virtual absl::Status last_error() const = 0;
+  virtual const StepRecord& last_step() const = 0;
+
+  // Logits of every position of `ids` as one fresh sequence, in chunks: `sink` gets [rows, vocab]
+  // logits of rows that begin at position `first`, and hidden [layers + 1, rows, hidden] when
+  // `want_hidden`. For logits and perplexity; requires idle() and logits_rows_max > 0.
+  struct EvaluatedRows {
+    int first = 0;
+    int rows = 0;
+    const float* logits = nullptr;
+    const float* hidden = nullptr;
+    int64_t hidden_block_stride = 0;
+  };
+  virtual absl::Status Evaluate(absl::Span<const TokenId> ids, bool want_hidden,
+                                const std::function<absl::Status(const EvaluatedRows&)>& sink) = 0;
+
+  virtual const CacheCounts& cache_counts() const = 0;
+  virtual void Report(CounterVisitor& visitor) const = 0;
+};
+
+}  // namespace stoker
