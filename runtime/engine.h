@@ -51,6 +51,7 @@ struct StepRecord {
   int64_t wall_ns = 0;
   int prompt_rows = 0;            // rows that were prompt
   int decode_rows = 0;            // rows that were the newest token of a sequence
+  int tokens = 0;                 // tokens that came of it; 0 also when the step failed
   CauseTimes causes = {};         // sums to wall_ns
   uint64_t hits = 0, misses = 0;  // experts
   uint64_t read_bytes = 0;

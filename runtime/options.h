@@ -45,6 +45,7 @@ struct EngineOptions {
   int sequences_max = 1;     // sequences that may run at once
   int logits_rows_max =
       0;  // rows of a step whose logits are wanted (logits, perplexity); 0: one per sequence
+  bool hidden_states = false;  // Evaluate may be asked for hidden states (their memory is planned)
   bool direct_io = true;
 };
 // InvalidArgument naming option, value and allowed range.
