@@ -100,6 +100,7 @@ bool ThreadTeam::State::AwaitEpoch(uint32_t seen) {
 }
 
 void ThreadTeam::State::WorkerLoop() {
+  (void)epoch.load(std::memory_order_acquire);  // pairs with the constructor's store
   const int worker = next_worker.fetch_add(1);
   if (static_cast<size_t>(worker) < options.cpus.size())
     PinCallingThread(options.cpus[static_cast<size_t>(worker)]);
@@ -116,6 +117,8 @@ ThreadTeam::ThreadTeam(const Options& options) {
   CHECK(options.thread_count >= 1);
   state_ = std::make_unique<State>(options);
   if (!options.cpus.empty()) PinCallingThread(options.cpus[0]);
+  // oneTBB orders the hand-over too, but out of the thread sanitizer's sight.
+  state_->epoch.store(0, std::memory_order_release);
   for (int worker = 1; worker < options.thread_count; ++worker) {
     state_->workers_alive.fetch_add(1);
     state_->arena.enqueue([state = state_.get()] { state->WorkerLoop(); });
