@@ -1,0 +1,24 @@
+// BF16: the upper half of an F32.
+#pragma once
+
+#include "base/dtype.h"
+#include "kernels/formats/half.h"
+#include "kernels/ops.h"
+
+namespace stoker {
+
+struct BF16 {
+  struct Block {
+    uint8_t bytes[2];
+  };
+  static_assert(sizeof(Block) == 2 && alignof(Block) == 1);
+  static constexpr Dtype kDtype = Dtype::kBF16;
+  static constexpr int kBlockValues = 1;
+  static constexpr ActivationKind kActivation = ActivationKind::kF32;
+
+  STOKER_INLINE static void Decode(const Block& block, float* y) {
+    *y = FloatOfBfloat16(static_cast<uint16_t>(block.bytes[0] | (block.bytes[1] << 8)));
+  }
+};
+
+}  // namespace stoker
