@@ -95,10 +95,10 @@ class Engine {
   virtual bool idle() const = 0;
   // Runs one step over every running sequence. The events are valid until the next call. An error
   // that hits one step (a read that failed for good) finishes the sequences of that step with
-  // kFailed, is returned once by last_error(), and leaves the engine usable; Step itself fails only
-  // when the engine is no longer usable.
+  // kFailed, is what last_error() says until the next Step, and leaves the engine usable; Step
+  // itself fails only when the engine is no longer usable.
   virtual absl::StatusOr<absl::Span<const TokenEvent>> Step() = 0;
-  virtual absl::Status last_error() const = 0;
+  virtual absl::Status last_error() const = 0;  // of the latest Step; OK when it went well
   virtual const StepRecord& last_step() const = 0;
 
   // Logits of every position of `ids` as one fresh sequence, in chunks: `sink` gets [rows, vocab]

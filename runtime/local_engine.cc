@@ -1,0 +1,239 @@
+// One step: plan, forward, sample, record.
+#include "runtime/local_engine.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/status.h"
+
+namespace stoker {
+namespace {
+
+constexpr CacheCounts kNoCounts = {};
+
+}  // namespace
+
+LocalEngine::LocalEngine(EngineParts parts)
+    : parts_(std::move(parts)),
+      scheduler_(parts_.limits.chunk, parts_.limits.sequence_count),
+      sampler_(parts_.model->spec().config.vocab_count, parts_.limits.context + 1) {
+  const ModelConfig& config = parts_.model->spec().config;
+  auto* floats = reinterpret_cast<float*>(parts_.outputs.data());
+  output_.logits = floats;
+  if (parts_.limits.hidden_states) {
+    output_.hidden =
+        floats + static_cast<int64_t>(parts_.limits.logits_rows_max()) * config.vocab_count;
+    output_.hidden_block_stride = static_cast<int64_t>(parts_.limits.evaluate_rows) * config.hidden;
+  }
+  rows_.reserve(static_cast<size_t>(parts_.limits.step_rows_max()));
+  events_.reserve(static_cast<size_t>(parts_.limits.sequence_count));
+  record_.worst_misses.reserve(kWorstMissesMax);
+}
+
+absl::StatusOr<SequenceId> LocalEngine::Add(SequenceRequest request) {
+  RETURN_IF_ERROR(ValidateRequest(request, spec().config.vocab_count, context()));
+  if (sequences_.size() >= kSequencesQueuedMax) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "{} sequences are queued already: wait until some have ended", kSequencesQueuedMax));
+  }
+  const SequenceId id = next_id_++;
+  sequences_.push_back(
+      std::make_unique<Sequence>(id, std::move(request), *parts_.tokenizer, context()));
+  scheduler_.Add(id, sequences_.back()->prompt_count());
+  return id;
+}
+
+void LocalEngine::Cancel(SequenceId id) {
+  if (Find(id) != nullptr) cancelled_.push_back(id);
+}
+
+absl::StatusOr<absl::Span<const TokenEvent>> LocalEngine::Step() {
+  BeginRecord();
+  events_.clear();
+  last_error_ = absl::OkStatus();
+  EndCancelled();
+  const absl::Span<const StepPart> plan = scheduler_.Plan();
+  if (!plan.empty()) {
+    BuildRows(plan);
+    last_error_ = Forward(/*want_hidden=*/false);
+    if (last_error_.ok()) {
+      SampleTokens(plan);
+    } else {
+      FailAll(plan);
+    }
+  }
+  EndRecord();
+  return events_;
+}
+
+void LocalEngine::BeginRecord() {
+  parts_.ledger->Take();
+  parts_.ledger->Switch(Cause::kScheduling);
+  counts_before_ = cache_counts();
+  record_.prompt_rows = 0;
+  record_.decode_rows = 0;
+  record_.tokens = 0;
+  record_.worst_misses.clear();
+}
+
+void LocalEngine::EndRecord() {
+  const CacheCounts& counts = cache_counts();
+  record_.hits = counts.hits - counts_before_.hits;
+  record_.misses = counts.misses - counts_before_.misses;
+  record_.read_bytes = counts.read_bytes - counts_before_.read_bytes;
+  if (record_.misses > 0) {
+    const absl::Span<const MissRecord> misses = parts_.cache->misses();
+    record_.worst_misses.resize(std::min(misses.size(), kWorstMissesMax));
+    std::partial_sort_copy(
+        misses.begin(), misses.end(), record_.worst_misses.begin(), record_.worst_misses.end(),
+        [](const MissRecord& a, const MissRecord& b) { return a.read_ns > b.read_ns; });
+  }
+  parts_.ledger->Switch(Cause::kOther);
+  record_.causes = parts_.ledger->Take();
+  record_.wall_ns = std::accumulate(record_.causes.begin(), record_.causes.end(), int64_t{0});
+}
+
+// Runs the rows; on success the logits are in output_.
+absl::Status LocalEngine::Forward(bool want_hidden) {
+  record_.step = ++step_;
+  if (parts_.cache != nullptr) parts_.cache->BeginStep(step_);
+  StepOutput output = output_;
+  if (!want_hidden) output.hidden = nullptr;
+  ExpertProvider& experts = parts_.cache != nullptr ? *parts_.cache : *parts_.no_experts;
+  return WithContext(parts_.model->Forward(rows_, *parts_.kv, experts, /*observer=*/nullptr,
+                                           parts_.ledger.get(), output),
+                     fmt::format("step {}", step_));
+}
+
+void LocalEngine::BuildRows(absl::Span<const StepPart> plan) {
+  rows_.clear();
+  for (const StepPart& part : plan) {
+    if (part.first == 0) parts_.kv->Truncate(part.slot, 0);
+    const absl::Span<const TokenId> tokens = Find(part.sequence)->tokens();
+    for (int row = 0; row < part.rows; ++row) {
+      const int position = part.first + row;
+      rows_.push_back({.token = tokens[static_cast<size_t>(position)],
+                       .sequence = part.slot,
+                       .position = position,
+                       .wants_logits = part.wants_token && row == part.rows - 1});
+    }
+    (part.is_prompt ? record_.prompt_rows : record_.decode_rows) += part.rows;
+  }
+}
+
+void LocalEngine::EndCancelled() {
+  for (const SequenceId id : cancelled_) {
+    Sequence* sequence = Find(id);
+    if (sequence != nullptr) Finish(*sequence, FinishReason::kCancelled);
+  }
+  cancelled_.clear();
+}
+
+void LocalEngine::SampleTokens(absl::Span<const StepPart> plan) {
+  const CauseScope scope(parts_.ledger.get(), Cause::kSampling);
+  scheduler_.Done();
+  const auto vocab = static_cast<size_t>(spec().config.vocab_count);
+  float* logits = output_.logits;
+  for (const StepPart& part : plan) {
+    if (!part.wants_token) continue;
+    SampleToken(*Find(part.sequence), {logits, vocab});
+    logits += vocab;
+  }
+}
+
+void LocalEngine::SampleToken(Sequence& sequence, absl::Span<float> logits) {
+  const absl::StatusOr<TokenId> token =
+      sampler_.Sample(logits, sequence.tokens(), sequence.sampling());
+  if (!token.ok()) {
+    last_error_ = WithContext(token.status(), fmt::format("sequence {}", sequence.id()));
+    Finish(sequence, FinishReason::kFailed);
+    return;
+  }
+  ++record_.tokens;
+  scheduler_.Grow(sequence.id());
+  events_.push_back(sequence.Accept(*token));
+  if (events_.back().finish != FinishReason::kNone) Forget(sequence.id());
+}
+
+void LocalEngine::FailAll(absl::Span<const StepPart> plan) {
+  for (const StepPart& part : plan) Finish(*Find(part.sequence), FinishReason::kFailed);
+}
+
+void LocalEngine::Finish(Sequence& sequence, FinishReason reason) {
+  events_.push_back(sequence.End(reason));
+  Forget(sequence.id());
+}
+
+Sequence* LocalEngine::Find(SequenceId id) {
+  const auto found = std::find_if(sequences_.begin(), sequences_.end(),
+                                  [id](const auto& sequence) { return sequence->id() == id; });
+  return found == sequences_.end() ? nullptr : found->get();
+}
+
+void LocalEngine::Forget(SequenceId id) {
+  scheduler_.Remove(id);
+  std::erase_if(sequences_, [id](const auto& sequence) { return sequence->id() == id; });
+}
+
+absl::Status LocalEngine::CheckEvaluate(absl::Span<const TokenId> ids, bool want_hidden) const {
+  if (!idle()) {
+    return absl::FailedPreconditionError("sequences are running: evaluate when they have ended");
+  }
+  if (parts_.limits.evaluate_rows == 0 || (want_hidden && output_.hidden == nullptr)) {
+    return absl::FailedPreconditionError(
+        "the engine was opened without memory for what is to be evaluated "
+        "(EngineOptions::logits_rows_max, hidden_states)");
+  }
+  SequenceRequest request;  // greedy and valid but for its prompt
+  request.prompt.assign(ids.begin(), ids.end());
+  return ValidateRequest(request, spec().config.vocab_count, context());
+}
+
+absl::Status LocalEngine::Evaluate(absl::Span<const TokenId> ids, bool want_hidden,
+                                   const std::function<absl::Status(const EvaluatedRows&)>& sink) {
+  RETURN_IF_ERROR(CheckEvaluate(ids, want_hidden));
+  parts_.kv->Truncate(0, 0);
+  const auto count = static_cast<int>(ids.size());
+  for (int first = 0; first < count; first += parts_.limits.evaluate_rows) {
+    const int rows = std::min(parts_.limits.evaluate_rows, count - first);
+    RETURN_IF_ERROR(EvaluateRows(ids.subspan(static_cast<size_t>(first), static_cast<size_t>(rows)),
+                                 first, want_hidden));
+    RETURN_IF_ERROR(sink({.first = first,
+                          .rows = rows,
+                          .logits = output_.logits,
+                          .hidden = want_hidden ? output_.hidden : nullptr,
+                          .hidden_block_stride = output_.hidden_block_stride}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalEngine::EvaluateRows(absl::Span<const TokenId> ids, int first, bool want_hidden) {
+  BeginRecord();
+  rows_.clear();
+  for (size_t row = 0; row < ids.size(); ++row) {
+    rows_.push_back({.token = ids[row],
+                     .sequence = 0,
+                     .position = first + static_cast<int>(row),
+                     .wants_logits = true});
+  }
+  record_.prompt_rows = static_cast<int>(ids.size());
+  const absl::Status status = Forward(want_hidden);
+  EndRecord();
+  return status;
+}
+
+const CacheCounts& LocalEngine::cache_counts() const {
+  return parts_.cache != nullptr ? parts_.cache->counts() : kNoCounts;
+}
+
+void LocalEngine::Report(CounterVisitor& visitor) const {
+  visitor.Counter("steps", static_cast<uint64_t>(step_));
+  visitor.Gauge("sequences_waiting", scheduler_.waiting_count());
+  visitor.Gauge("sequences_running",
+                static_cast<double>(sequences_.size()) - scheduler_.waiting_count());
+  if (parts_.cache != nullptr) parts_.cache->Report(visitor);
+  parts_.expert_reader->Report(visitor);
+}
+
+}  // namespace stoker

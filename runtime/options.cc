@@ -1,0 +1,107 @@
+// Checks of everything a user can set, so that no later part meets a value out of range.
+#include "runtime/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+
+#include "absl/types/span.h"
+#include "base/status.h"
+#include "base/units.h"
+#include "cache/policy.h"
+#include "kernels/backends.h"
+
+namespace stoker {
+namespace {
+
+// Bounds of a sane machine; each is far above what was ever run and far below an overflow.
+constexpr int kThreadsMax = 1024;
+constexpr int kContextMax = 1 << 20;
+constexpr int kRowsMax = 1 << 16;
+constexpr int kSequencesMax = 256;
+
+absl::Status OutOfRange(std::string_view option, std::string_view value, std::string_view allowed) {
+  return absl::InvalidArgumentError(
+      fmt::format("{} is {}, which is not allowed: it must be {}", option, value, allowed));
+}
+
+absl::Status CheckInt(std::string_view option, int value, int min, int max,
+                      std::string_view meaning = "") {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return OutOfRange(option, fmt::format("{}", value),
+                    fmt::format("from {} to {}{}", min, max, meaning));
+}
+
+// NaN is in no range.
+absl::Status CheckFloat(std::string_view option, float value, float min, float max,
+                        std::string_view meaning = "") {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return OutOfRange(option, fmt::format("{}", value),
+                    fmt::format("from {} to {}{}", min, max, meaning));
+}
+
+absl::Status CheckChoice(std::string_view option, std::string_view value,
+                         absl::Span<const std::string_view> choices) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return absl::OkStatus();
+  return OutOfRange(option, fmt::format("\"{}\"", value),
+                    fmt::format("one of {}", fmt::join(choices, ", ")));
+}
+
+absl::Status CheckPolicy(std::string_view value) {
+  std::vector<std::string_view> names;
+  for (const PolicyRow& row : Policies()) names.push_back(row.name);
+  return CheckChoice("policy", value, names);
+}
+
+absl::Status CheckIsa(std::string_view value) {
+  std::vector<std::string_view> names;
+  for (const BackendRow& row : Backends()) names.push_back(row.name);
+  names.push_back("auto");
+  return CheckChoice("isa", value, names);
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryBudget> MemoryBudget::Parse(std::string_view text) {
+  if (text == "auto") return MemoryBudget{.kind = Kind::kAuto};
+  if (text == "min") return MemoryBudget{.kind = Kind::kMinimum};
+  const absl::StatusOr<uint64_t> bytes = ParseBytes(text);
+  if (!bytes.ok() || *bytes == 0) {
+    return OutOfRange("ram", fmt::format("\"{}\"", text),
+                      "a number of bytes such as 8G or 1.5GiB, \"auto\" or \"min\"");
+  }
+  return MemoryBudget{.kind = Kind::kBytes, .bytes = *bytes};
+}
+
+absl::Status Validate(const SamplingOptions& o) {
+  RETURN_IF_ERROR(CheckFloat("temperature", o.temperature, 0, 100, " (0: greedy)"));
+  RETURN_IF_ERROR(CheckInt("top_k", o.top_k, 0, 1 << 24, " (0: all)"));
+  if (o.top_p == 0) return OutOfRange("top_p", "0", "above 0 and at most 1 (1: all)");
+  RETURN_IF_ERROR(CheckFloat("top_p", o.top_p, 0, 1, ", 0 left out (1: all)"));
+  RETURN_IF_ERROR(CheckFloat("min_p", o.min_p, 0, 1, " (0: all)"));
+  RETURN_IF_ERROR(CheckFloat("repetition_penalty", o.repetition_penalty, 0.01f, 100, " (1: none)"));
+  RETURN_IF_ERROR(CheckFloat("frequency_penalty", o.frequency_penalty, -100, 100, " (0: none)"));
+  RETURN_IF_ERROR(CheckFloat("presence_penalty", o.presence_penalty, -100, 100, " (0: none)"));
+  return CheckInt("penalty_window", o.penalty_window, -1, kContextMax, " (0: none, -1: all)");
+}
+
+absl::Status Validate(const EngineOptions& o) {
+  if (o.model_path.empty()) {
+    return absl::InvalidArgumentError("no model given: name a GGUF file");
+  }
+  RETURN_IF_ERROR(CheckInt("threads", o.threads, 0, kThreadsMax, " (0: one per physical core)"));
+  RETURN_IF_ERROR(CheckPolicy(o.policy));
+  RETURN_IF_ERROR(CheckInt("chunk", o.chunk, 0, kRowsMax, " (0: the whole prompt)"));
+  RETURN_IF_ERROR(CheckIsa(o.isa));
+  RETURN_IF_ERROR(CheckChoice("io", o.io, {"uring", "pread", "auto"}));
+  RETURN_IF_ERROR(CheckChoice("kv", o.kv, {"f16", "f32"}));
+  RETURN_IF_ERROR(
+      CheckInt("context", o.context, 0, kContextMax, " (0: the model's own, at most 4096)"));
+  RETURN_IF_ERROR(CheckInt("sequences_max", o.sequences_max, 1, kSequencesMax));
+  return CheckInt("logits_rows_max", o.logits_rows_max, 0, kRowsMax, " (0: one per sequence)");
+}
+
+}  // namespace stoker

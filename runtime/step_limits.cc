@@ -1,0 +1,51 @@
+// How options become sizes.
+#include "runtime/step_limits.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+
+namespace stoker {
+
+Model::Options StepLimits::model_options() const {
+  return {.step_rows_max = step_rows_max(),
+          .logits_rows_max = logits_rows_max(),
+          .context_max = context};
+}
+
+absl::StatusOr<StepLimits> ResolveLimits(const ModelConfig& config, const EngineOptions& options) {
+  if (options.context > config.context_max) {
+    return absl::InvalidArgumentError(
+        fmt::format("the context of {} positions is above the {} that this model was made for: "
+                    "choose at most that (--ctx)",
+                    options.context, config.context_max));
+  }
+  StepLimits limits;
+  limits.context =
+      options.context > 0 ? options.context : std::min(config.context_max, kDefaultContextMax);
+  limits.chunk = options.chunk > 0 ? std::min(options.chunk, limits.context) : limits.context;
+  limits.sequence_count = options.sequences_max;
+  limits.evaluate_rows = std::min(options.logits_rows_max, limits.chunk);
+  limits.hidden_states = options.hidden_states;
+  return limits;
+}
+
+KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& options) {
+  return {.sequence_count = limits.sequence_count,
+          .context = limits.context,
+          .dtype = options.kv == "f32" ? Dtype::kF32 : Dtype::kF16};
+}
+
+uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits) {
+  const auto vocab = static_cast<uint64_t>(config.vocab_count);
+  const auto logits_rows = static_cast<uint64_t>(limits.logits_rows_max());
+  uint64_t bytes = logits_rows * vocab * sizeof(float);
+  if (limits.hidden_states) {
+    bytes += static_cast<uint64_t>(config.layer_count + 1) *
+             static_cast<uint64_t>(limits.evaluate_rows) * static_cast<uint64_t>(config.hidden) *
+             sizeof(float);
+  }
+  return bytes;
+}
+
+}  // namespace stoker

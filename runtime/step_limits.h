@@ -1,0 +1,39 @@
+// The sizes that a run is made for, resolved from options and model in one place: the memory plan
+// and the engine must agree on them.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+#include "runtime/options.h"
+
+namespace stoker {
+
+inline constexpr int kDefaultContextMax = 4096;
+
+struct StepLimits {
+  int context = 0;         // positions of a sequence
+  int chunk = 0;           // prompt rows of a step, over all sequences; at most `context`
+  int sequence_count = 0;  // that run at once
+  int evaluate_rows = 0;   // rows of a step of Engine::Evaluate; 0: not asked for
+  bool hidden_states = false;
+
+  // A step holds one row of each decoding sequence and, when another one reads its prompt, a chunk.
+  int step_rows_max() const { return chunk + sequence_count - 1; }
+  int logits_rows_max() const {
+    return evaluate_rows > sequence_count ? evaluate_rows : sequence_count;
+  }
+  Model::Options model_options() const;
+};
+
+// Requires valid options. InvalidArgument when the context asked for is above what the model was
+// made for.
+absl::StatusOr<StepLimits> ResolveLimits(const ModelConfig& config, const EngineOptions& options);
+
+KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& options);
+
+// Bytes of what a step puts out: logits and hidden states.
+uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits);
+
+}  // namespace stoker
