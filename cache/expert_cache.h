@@ -16,7 +16,12 @@
 // expert.
 //
 // Per-layer floor: a class never evicts a layer below min(its residents, floor) for the sake of
-// another layer, so a cache smaller than one token's cycle still keeps something of each layer.
+// another layer, so a cache smaller than one token's cycle still keeps something of each layer. The
+// floor is at most what leaves pins_min slots to any one layer. Unless told otherwise it is the
+// lesser of that, of slots / layers (an even split) and of half a layer's experts. The even split
+// gave more hits than any smaller floor on recorded routings of three models, for lru and lfu, by 1
+// to 8 points while up to half of the experts were resident, and lost 0.5 to 0.9 above: hence the
+// half.
 #pragma once
 
 #include <cstdint>
@@ -51,6 +56,7 @@ struct CacheOptions {
   int layer_floor =
       -1;  // experts per layer kept from other layers; -1: chosen from the slots there are
   bool verify_hashes = true;
+  std::vector<std::string> file_names;  // by file number, for messages; may be left empty
 };
 
 // Slots of one size, computed before anything is taken.
@@ -66,6 +72,7 @@ struct CachePlan {
   uint64_t overhead_bytes = 0;        // tables beside the arena
   uint64_t minimum_budget_bytes = 0;  // the least budget a run can do with (see PlanCache)
   uint64_t full_budget_bytes = 0;     // the budget at which every expert is resident
+  int pins_min = 1;                   // slots that each class has at least; as planned
 };
 // Splits a budget over the size classes. `alignments`: of each file, indexed like the catalog's
 // file numbers. `pins_min`: slots that each class must have (the experts of one token).

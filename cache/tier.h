@@ -1,0 +1,84 @@
+// One tier of the expert store: slots, who is in them, and who gives way.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/expert_catalog.h"
+#include "cache/expert_cache.h"
+#include "cache/expert_layout.h"
+#include "cache/policy.h"
+#include "cache/slot_pool.h"
+
+namespace stoker {
+
+// Residency, one policy a size class, and the per-layer floor. Reads nothing: a claimed slot is
+// filled by the caller, who then says Arrived or Failed. One thread; allocates nothing after
+// creation.
+class Tier {
+ public:
+  struct Options {
+    const PolicyRow* policy = nullptr;
+    int layer_floor = -1;    // as CacheOptions
+    int32_t first_slot = 0;  // slots are numbered from here
+  };
+  // `layout` must outlive the tier. InvalidArgument when the plan is of other slots.
+  static absl::StatusOr<Tier> Create(const ExpertLayout& layout, const CachePlan& plan,
+                                     const Options& options);
+
+  const SlotPool& pool() const { return pool_; }
+  // Slots that experts of one layer may hold at once whatever the other layers hold: those of its
+  // class less the floors of the class's other layers.
+  int pins_max(int layer_index) const;
+  int layer_floor(int size_class) const { return floors_[size_class]; }
+
+  // The slot that holds the expert or is being filled with it; -1 when there is none.
+  int32_t Find(ExpertKey key) const { return slot_of_key_[key]; }
+  ExpertKey key_in(int32_t slot) const { return At(slot).key; }
+  const std::byte* const* parts(int32_t slot) const { return At(slot).parts.data(); }
+
+  // Takes a slot for an expert that has none: an Empty one, else that of the policy's victim. The
+  // slot is Loading and kept. `slot` is -1 when every slot of the class is busy, kept or protected.
+  struct Claimed {
+    int32_t slot = -1;
+    ExpertKey evicted = -1;  // who was there
+  };
+  Claimed Claim(ExpertKey key);
+  void Arrived(int32_t slot);
+  void Failed(int32_t slot);
+  void Touch(ExpertKey key);
+  void Pin(int32_t slot) { pool_.Pin(slot); }
+  void Unpin(int32_t slot) { pool_.Unpin(slot); }
+  // A kept slot is not evicted although it is not pinned: the running request counts on it.
+  void Keep(int32_t slot);
+  void Unkeep(int32_t slot);
+
+  void Report(CounterVisitor& visitor) const;
+
+ private:
+  struct Resident {
+    ExpertKey key = -1;
+    bool is_kept = false;
+    std::array<const std::byte*, kExpertPartsMax> parts = {};
+  };
+  Tier(const ExpertLayout& layout, const CachePlan& plan, const Options& options, SlotPool pool);
+  Resident& At(int32_t slot) { return residents_[slot - pool_.first_slot()]; }
+  const Resident& At(int32_t slot) const { return residents_[slot - pool_.first_slot()]; }
+  bool IsEvictable(ExpertKey key, int for_layer) const;
+  ExpertKey EvictFor(int layer_index);
+  void Forget(int32_t slot);
+
+  const ExpertLayout* layout_;
+  SlotPool pool_;
+  std::vector<std::unique_ptr<EvictionPolicy>> policies_;  // by class
+  std::vector<int> floors_;                                // by class
+  std::vector<int64_t> class_slot_counts_;
+  std::vector<Resident> residents_;             // by slot
+  std::vector<int32_t> slot_of_key_;            // -1: not here
+  std::vector<int32_t> layer_resident_counts_;  // by layer index; Loading ones included
+};
+
+}  // namespace stoker
