@@ -1,0 +1,21 @@
+// The commands in the order in which --help shows them.
+#include "cli/commands/commands.h"
+
+namespace stoker {
+namespace {
+
+constexpr CommandRow kCommands[] = {
+    {"run", "Generate text from a prompt", MakeRunCommand},
+    {"inspect", "Show what a model file holds and the memory it needs", MakeInspectCommand},
+    {"bench", "Measure prompt and decode speed beside the machine's limits", MakeBenchCommand},
+    {"logits", "Write the logits of a prompt to a safetensors file", MakeLogitsCommand},
+    {"perplexity", "Measure how well a model predicts a text", MakePerplexityCommand},
+    {"tokenize", "Turn text on standard input into token ids", MakeTokenizeCommand},
+    {"detokenize", "Turn token ids on standard input into text", MakeDetokenizeCommand},
+};
+
+}  // namespace
+
+absl::Span<const CommandRow> Commands() { return kCommands; }
+
+}  // namespace stoker

@@ -1,0 +1,53 @@
+// Where the program speaks: results to stdout, everything else to stderr.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+
+namespace stoker {
+
+class Console {
+ public:
+  Console();
+
+  // Silences notes and progress; errors are always said.
+  void set_quiet(bool quiet) { quiet_ = quiet; }
+  bool quiet() const { return quiet_; }
+  bool stdout_is_terminal() const { return stdout_is_terminal_; }
+  bool stdin_is_terminal() const { return stdin_is_terminal_; }
+
+  // Writes a result and flushes it. Aborted when the reader of stdout left (SIGPIPE is ignored),
+  // Internal when it cannot be written (a full disk).
+  absl::Status Print(std::string_view text);
+
+  // A line or lines for the operator, on stderr.
+  void Note(std::string_view text);
+  // "stoker: error: what", the following lines of the message indented below it.
+  void Error(const absl::Status& status);
+
+  // Shows how far loading has come, where stderr is a terminal; a few times a second at most.
+  void Progress(std::string_view what, uint64_t done_bytes, uint64_t total_bytes);
+  // Wipes the progress line.
+  void EndProgress();
+
+ private:
+  RealClock clock_;
+  bool quiet_ = false;
+  bool stdout_is_terminal_ = false;
+  bool stderr_is_terminal_ = false;
+  bool stdin_is_terminal_ = false;
+  bool progress_shown_ = false;
+  int64_t progress_start_ns_ = -1;
+  int64_t progress_last_ns_ = 0;
+};
+
+// One line of progress: "loading  45 %  [=========>          ]  1.20 GiB of 2.53 GiB  1.47 GB/s
+// ETA 3 s".
+std::string FormatProgress(std::string_view what, uint64_t done_bytes, uint64_t total_bytes,
+                           int64_t elapsed_ns);
+
+}  // namespace stoker

@@ -1,0 +1,211 @@
+// The flag tables that several commands share, and what they fill in.
+#include "cli/flags.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "base/status.h"
+
+namespace stoker {
+namespace {
+
+constexpr size_t kReadChunkBytes = 64 << 10;
+
+absl::StatusOr<std::string> ReadAll(std::FILE* file, std::string_view name) {
+  std::string text;
+  char chunk[kReadChunkBytes];
+  size_t count = 0;
+  while ((count = std::fread(chunk, 1, sizeof chunk, file)) > 0) text.append(chunk, count);
+  if (std::ferror(file) == 0) return text;
+  return absl::InvalidArgumentError(fmt::format("cannot read {}: {}", name, std::strerror(errno)));
+}
+
+}  // namespace
+
+void ModelFlags::Declare(CLI::App& app) {
+  const std::string group = "Model and machine";
+  DeclareModelPath(app, options.model_path);
+  app.add_option("--ram", ram, "Memory for everything: bytes (8G, 512M), auto, or min")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--threads", options.threads, "Threads; 0: one per physical core")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--policy", options.policy, "Which expert gives way: lru or lfu")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--chunk", options.chunk, "Prompt tokens a step; 0: all at once")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--isa", options.isa, "Instruction set: scalar, avx2, avx512, auto")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--io", options.io, "How experts are read: uring, pread, auto")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--kv", options.kv, "Format of the attention cache: f16, f32")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--ctx", options.context,
+                 "Positions per sequence; 0: the model's own, at most 4096")
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);
+}
+
+absl::Status ModelFlags::Check() {
+  ASSIGN_OR_RETURN(options.ram, MemoryBudget::Parse(ram));
+  EngineOptions checked = options;
+  if (checked.model_path.empty()) checked.model_path = "-";  // a --config file may still name it
+  return Validate(checked);
+}
+
+absl::Status ModelFlags::RequireModel() const { return RequireModelPath(options.model_path); }
+
+void DeclareModelPath(CLI::App& app, std::string& path) {
+  app.add_option("-m,--model", path, "The model: a GGUF file, or any part of a split set")
+      ->group("Model and machine");
+}
+
+absl::Status RequireModelPath(std::string_view path) {
+  if (!path.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("no model was named\n  try: -m FILE.gguf");
+}
+
+int EvaluatedRowsMax(const EngineOptions& options) {
+  constexpr int kAllRows = 1 << 16;  // the engine takes the least of this, chunk and context
+  return options.chunk > 0 ? options.chunk : kAllRows;
+}
+
+void DeclareSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
+  const std::string group = "Sampling";
+  app.add_option("--temp", sampling.temperature, "Temperature; 0: always the likeliest token")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-k", sampling.top_k, "Choose among the k likeliest; 0: all")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--top-p", sampling.top_p, "Choose among the likeliest that add up to p; 1: all")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--min-p", sampling.min_p,
+                 "Leave out what is less likely than this share of the likeliest; 0: none")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--repeat-penalty", sampling.repetition_penalty,
+                 "Divides the logits of recent tokens; 1: none")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--frequency-penalty", sampling.frequency_penalty,
+                 "Taken off a token's logit for each recent occurrence")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--presence-penalty", sampling.presence_penalty,
+                 "Taken off a token's logit once, if it occurred")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--repeat-last-n", sampling.penalty_window,
+                 "Tokens that count as recent; 0: none, -1: all")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--seed", sampling.seed, "Same seed, same text")
+      ->capture_default_str()
+      ->group(group);
+}
+
+void DeclareTexts(CLI::App& app, const std::string& names, std::vector<std::string>& values,
+                  const std::string& description, const std::string& group) {
+  // Through a callback, because CLI11 reads "{}" and "[...]" in a vector of strings as syntax.
+  app.add_option(names, CLI::callback_t([&values](const CLI::results_t& results) {
+                   values = results;
+                   return true;
+                 }),
+                 description)
+      ->type_name("TEXT")
+      ->take_all()
+      ->group(group);
+}
+
+void PromptFlags::Declare(CLI::App& app) {
+  const std::string group = "Prompt (standard input when none is given; repeat for several)";
+  DeclareTexts(app, "-p,--prompt", texts, "The prompt", group);
+  DeclareTexts(app, "-f,--file", files, "A file that holds the prompt", group);
+  DeclareTexts(app, "--ids", ids, "The prompt as token ids: \"1 2 3\"", group);
+}
+
+absl::StatusOr<std::vector<PromptSource>> PromptFlags::Read(Console& console) const {
+  std::vector<PromptSource> sources;
+  for (const std::string& text : texts) sources.push_back({.text = text});
+  for (const std::string& path : files) {
+    ASSIGN_OR_RETURN(std::string text, ReadTextFile(path));
+    sources.push_back({.text = std::move(text)});
+  }
+  for (const std::string& list : ids) {
+    ASSIGN_OR_RETURN(std::vector<TokenId> parsed, ParseIds(list));
+    sources.push_back({.ids = std::move(parsed), .is_ids = true});
+  }
+  if (sources.empty()) {
+    ASSIGN_OR_RETURN(std::string text, ReadStandardInput(console, "the prompt"));
+    sources.push_back({.text = std::move(text)});
+  }
+  return sources;
+}
+
+absl::StatusOr<std::vector<TokenId>> ParseIds(std::string_view text) {
+  constexpr std::string_view kSeparators = " ,\t\r\n";
+  std::vector<TokenId> ids;
+  while (true) {
+    const size_t begin = text.find_first_not_of(kSeparators);
+    if (begin == std::string_view::npos) return ids;
+    text.remove_prefix(begin);
+    const std::string_view word = text.substr(0, text.find_first_of(kSeparators));
+    TokenId id = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (error != std::errc() || end != word.data() + word.size()) {
+      return absl::InvalidArgumentError(fmt::format(
+          "'{}' is not a token id\n  try: whole numbers with spaces between them: \"1 2 3\"",
+          word));
+    }
+    ids.push_back(id);
+    text.remove_prefix(word.size());
+  }
+}
+
+absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                             &std::fclose);
+  if (file == nullptr) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  }
+  return ReadAll(file.get(), path);
+}
+
+absl::StatusOr<std::string> ReadStandardInput(Console& console, std::string_view what) {
+  if (console.stdin_is_terminal()) {
+    console.Note(fmt::format("stoker: reading {} from the terminal; Ctrl-D ends it", what));
+  }
+  return ReadAll(stdin, "standard input");
+}
+
+std::vector<TokenId> EncodePrompt(const Tokenizer& tokenizer, const PromptSource& source) {
+  return source.is_ids ? source.ids : tokenizer.Encode(source.text, EncodeOptions{});
+}
+
+absl::Status CheckIds(const Tokenizer& tokenizer, absl::Span<const TokenId> ids) {
+  for (const TokenId id : ids) {
+    if (id >= 0 && id < tokenizer.vocab_count()) continue;
+    return absl::InvalidArgumentError(
+        fmt::format("token id {} is outside the vocabulary\n  try: ids from 0 to {}", id,
+                    tokenizer.vocab_count() - 1));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace stoker

@@ -1,0 +1,145 @@
+// What a run cost, for people and for programs.
+#include "cli/summary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <vector>
+
+#include "base/units.h"
+
+namespace stoker {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr double kShareShown = 0.005;
+constexpr size_t kMissesShown = 3;
+
+int64_t SumOf(const CauseTimes& causes) {
+  return std::accumulate(causes.begin(), causes.end(), int64_t{0});
+}
+
+std::string FormatPhase(std::string_view name, const PhaseSummary& phase) {
+  if (phase.tokens == 0) return "";
+  return fmt::format("  {:<12}{} tokens in {}, {:.1f} tokens/s\n", name, phase.tokens,
+                     FormatDuration(phase.wall_ns), phase.tokens_per_second());
+}
+
+std::string FormatSlowest(const StepRecord& step) {
+  std::string text = fmt::format("  {:<12}{}: {}\n", "slowest", FormatDuration(step.wall_ns),
+                                 FormatCauses(step.causes));
+  const size_t shown = std::min(kMissesShown, step.worst_misses.size());
+  for (size_t i = 0; i < shown; ++i) {
+    text += fmt::format("  {:<12}{}\n", "", FormatMiss(step.worst_misses[i]));
+  }
+  return text;
+}
+
+ordered_json PhaseJson(const PhaseSummary& phase) {
+  return {{"tokens", phase.tokens},
+          {"steps", phase.steps},
+          {"wall_ns", phase.wall_ns},
+          {"tokens_per_second", phase.tokens_per_second()},
+          {"hits", phase.hits},
+          {"misses", phase.misses},
+          {"hit_rate", phase.hit_rate()},
+          {"read_bytes", phase.read_bytes},
+          {"causes", CausesJson(phase.causes)}};
+}
+
+ordered_json MissJson(const MissRecord& miss) {
+  ordered_json json = {{"layer", miss.id.layer},
+                       {"expert", miss.id.expert},
+                       {"reason", miss.reason == MissReason::kEvicted ? "evicted" : "never_seen"},
+                       {"read_ns", miss.read_ns},
+                       {"read_bytes", miss.read_bytes}};
+  if (miss.reason == MissReason::kEvicted) json["evicted_step"] = miss.evicted_step;
+  return json;
+}
+
+}  // namespace
+
+std::string FormatCauses(const CauseTimes& causes) {
+  const double sum = static_cast<double>(std::max<int64_t>(1, SumOf(causes)));
+  std::vector<size_t> order(causes.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return causes[a] > causes[b]; });
+  std::string text;
+  for (const size_t i : order) {
+    const double share = static_cast<double>(causes[i]) / sum;
+    if (share < kShareShown) break;
+    text += fmt::format("{}{} {:.0f} %", text.empty() ? "" : ", ", NameOf(static_cast<Cause>(i)),
+                        share * 100);
+  }
+  return text;
+}
+
+std::string FormatMiss(const MissRecord& miss) {
+  const std::string why = miss.reason == MissReason::kEvicted
+                              ? fmt::format("evicted in step {}", miss.evicted_step)
+                              : std::string("never used before");
+  return fmt::format("layer {} expert {}: {}, read in {}", miss.id.layer, miss.id.expert, why,
+                     FormatDuration(miss.read_ns));
+}
+
+std::string FormatSummary(const RunSummary& summary) {
+  const PhaseSummary& all = summary.all;
+  std::string text = FormatPhase("prompt", summary.prompt) + FormatPhase("decode", summary.decode);
+  if (summary.first_token_ns > 0) {
+    text +=
+        fmt::format("  {:<12}after {}\n", "first token", FormatDuration(summary.first_token_ns));
+  }
+  if (all.hits + all.misses > 0) {
+    text += fmt::format("  {:<12}hit rate {:.1f} % ({} hits, {} misses), {} read\n", "experts",
+                        all.hit_rate() * 100, all.hits, all.misses, FormatBytes(all.read_bytes));
+  }
+  if (all.wall_ns > 0) text += fmt::format("  {:<12}{}\n", "time", FormatCauses(all.causes));
+  if (summary.gaps.count > 0) {
+    text += fmt::format("  {:<12}p50 {}, p99 {}, longest {}\n", "token gaps",
+                        FormatDuration(summary.gaps.p50_ns), FormatDuration(summary.gaps.p99_ns),
+                        FormatDuration(summary.gaps.max_ns));
+    text += FormatSlowest(summary.slowest);
+  }
+  return text;
+}
+
+ordered_json CausesJson(const CauseTimes& causes) {
+  ordered_json json = ordered_json::object();
+  for (size_t i = 0; i < causes.size(); ++i) {
+    json[std::string(NameOf(static_cast<Cause>(i)))] = causes[i];
+  }
+  return json;
+}
+
+ordered_json SummaryJson(const RunSummary& summary) {
+  ordered_json misses = ordered_json::array();
+  for (const MissRecord& miss : summary.slowest.worst_misses) misses.push_back(MissJson(miss));
+  return {{"type", "summary"},
+          {"prompt_tokens", summary.prompt_rows},
+          {"generated_tokens", summary.generated},
+          {"first_token_ns", summary.first_token_ns},
+          {"prompt", PhaseJson(summary.prompt)},
+          {"decode", PhaseJson(summary.decode)},
+          {"all", PhaseJson(summary.all)},
+          {"gaps",
+           {{"count", summary.gaps.count},
+            {"p50_ns", summary.gaps.p50_ns},
+            {"p90_ns", summary.gaps.p90_ns},
+            {"p99_ns", summary.gaps.p99_ns},
+            {"max_ns", summary.gaps.max_ns}}},
+          {"slowest",
+           {{"step", summary.slowest.step},
+            {"wall_ns", summary.slowest.wall_ns},
+            {"causes", CausesJson(summary.slowest.causes)},
+            {"misses", misses}}}};
+}
+
+std::string JsonLine(const ordered_json& value) {
+  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace stoker
