@@ -161,6 +161,18 @@ absl::StatusOr<CachePlan> PlanSlots(const ExpertCatalog& catalog, const CachePla
 
 }  // namespace
 
+uint64_t TokenizerBytes(const GgufModel& gguf) {
+  constexpr uint64_t kEntryBytes = 192;
+  constexpr uint64_t kTextCopies = 3;
+  uint64_t bytes = 0;
+  for (const std::string_view key : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"}) {
+    const std::vector<std::string>* entries = gguf.Strings(key);
+    if (entries == nullptr) continue;
+    for (const std::string& entry : *entries) bytes += kEntryBytes + kTextCopies * entry.size();
+  }
+  return bytes;
+}
+
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions& options,
                                       const MemoryLimits& limits, int thread_count,
                                       absl::Span<const size_t> alignments,

@@ -9,6 +9,7 @@
 #include "base/expert_catalog.h"
 #include "cache/expert_cache.h"
 #include "device/topology.h"
+#include "io/gguf.h"
 #include "model/model.h"
 #include "runtime/options.h"
 
@@ -32,6 +33,10 @@ struct MemoryPlan {
 
 // Resident memory may exceed the plan's total by this much (allocator slack, page tables).
 inline constexpr uint64_t kBudgetMarginBytes = uint64_t{32} << 20;
+
+// Bytes that vocabulary and merges take in memory, from what they take in the file: each entry is a
+// string (or a view and a hash entry) in the metadata and again in the tokenizer's tables.
+uint64_t TokenizerBytes(const GgufModel& gguf);
 
 // ResourceExhausted when the budget is below the minimum, with a table of what takes it.
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions& options,

@@ -30,20 +30,6 @@ class NoExperts final : public ExpertProvider {
   void Unpin(int32_t) override {}
 };
 
-// Bytes that vocabulary and merges take in memory, from what they take in the file: each entry is a
-// string (or a view and a hash entry) in the metadata and again in the tokenizer's tables.
-uint64_t TokenizerBytes(const GgufModel& gguf) {
-  constexpr uint64_t kEntryBytes = 192;
-  constexpr uint64_t kTextCopies = 3;
-  uint64_t bytes = 0;
-  for (const std::string_view key : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"}) {
-    const std::vector<std::string>* entries = gguf.Strings(key);
-    if (entries == nullptr) continue;
-    for (const std::string& entry : *entries) bytes += kEntryBytes + kTextCopies * entry.size();
-  }
-  return bytes;
-}
-
 void AddNotice(EngineInfo& info, std::string notice) {
   if (notice.empty()) return;
   if (std::find(info.notices.begin(), info.notices.end(), notice) != info.notices.end()) return;

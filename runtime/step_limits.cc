@@ -15,7 +15,7 @@ Model::Options StepLimits::model_options() const {
 
 absl::StatusOr<StepLimits> ResolveLimits(const ModelConfig& config, const EngineOptions& options) {
   if (options.context > config.context_max) {
-    return absl::InvalidArgumentError(
+    return absl::OutOfRangeError(
         fmt::format("the context of {} positions is above the {} that this model was made for: "
                     "choose at most that (--ctx)",
                     options.context, config.context_max));

@@ -27,8 +27,8 @@ struct StepLimits {
   Model::Options model_options() const;
 };
 
-// Requires valid options. InvalidArgument when the context asked for is above what the model was
-// made for.
+// Requires valid options. OutOfRange when the context asked for is above what the model was made
+// for.
 absl::StatusOr<StepLimits> ResolveLimits(const ModelConfig& config, const EngineOptions& options);
 
 KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& options);

@@ -1,0 +1,50 @@
+// Plans a run as Engine::Open does, and stops there.
+#include "runtime/inspection.h"
+
+#include <memory>
+#include <vector>
+
+#include "base/status.h"
+#include "device/topology.h"
+#include "io/block_reader.h"
+#include "tokenizer/tokenizer.h"
+
+namespace stoker {
+namespace {
+
+std::string DescribeTokenizer(const GgufModel& gguf) {
+  const absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromGguf(gguf);
+  if (tokenizer.ok()) return (*tokenizer)->description();
+  return fmt::format("unusable: {}", MessageOf(tokenizer.status()));
+}
+
+absl::StatusOr<std::vector<size_t>> Alignments(const GgufModel& gguf,
+                                               const EngineOptions& options) {
+  ASSIGN_OR_RETURN(const BlockReaderChoice choice,
+                   MakeBlockReader(options.io, {.direct = options.direct_io}));
+  std::vector<size_t> alignments;
+  for (const std::string& path : gguf.paths()) {
+    ASSIGN_OR_RETURN(const int file, choice.reader->AddFile(path));
+    alignments.push_back(choice.reader->alignment(file));
+  }
+  return alignments;
+}
+
+}  // namespace
+
+absl::StatusOr<Inspection> Inspect(const EngineOptions& options) {
+  RETURN_IF_ERROR(Validate(options));
+  Inspection inspection;
+  ASSIGN_OR_RETURN(inspection.gguf, GgufModel::Open(options.model_path));
+  ASSIGN_OR_RETURN(inspection.spec, ModelSpec::Read(inspection.gguf));
+  inspection.tokenizer = DescribeTokenizer(inspection.gguf);
+  ASSIGN_OR_RETURN(const std::vector<size_t> alignments, Alignments(inspection.gguf, options));
+  EngineOptions least = options;
+  least.ram = {.kind = MemoryBudget::Kind::kMinimum};
+  const int threads = options.threads > 0 ? options.threads : ReadTopology().physical_core_count;
+  ASSIGN_OR_RETURN(inspection.plan, PlanMemory(inspection.spec, least, ReadMemoryLimits(), threads,
+                                               alignments, TokenizerBytes(inspection.gguf)));
+  return inspection;
+}
+
+}  // namespace stoker

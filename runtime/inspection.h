@@ -1,0 +1,24 @@
+// What a model file holds and what a run of it would take, without taking it.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "io/gguf.h"
+#include "model/model.h"
+#include "runtime/budget.h"
+#include "runtime/options.h"
+
+namespace stoker {
+
+struct Inspection {
+  GgufModel gguf;
+  ModelSpec spec;
+  std::string tokenizer;  // its description, or why it cannot be used
+  MemoryPlan plan;        // of a run with the least memory; full_bytes is the best one's
+};
+
+// The budget in `options` is not looked at. The errors of Engine::Open, but for the tokenizer's.
+absl::StatusOr<Inspection> Inspect(const EngineOptions& options);
+
+}  // namespace stoker
