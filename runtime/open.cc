@@ -106,8 +106,10 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
     parts.no_experts = std::make_unique<NoExperts>();
     return absl::OkStatus();
   }
-  const CacheOptions cache_options = {
-      .tiers = {{.budget_bytes = parts.info.plan.cache.arena_bytes, .policy = options.policy}}};
+  CacheOptions cache_options;
+  cache_options.tiers.push_back(
+      {.budget_bytes = parts.info.plan.cache.arena_bytes, .policy = options.policy});
+  cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
   ASSIGN_OR_RETURN(parts.cache,
                    ExpertCache::Create(experts, parts.info.plan.cache, cache_options,
                                        *parts.expert_reader, *parts.clock, parts.ledger.get()));

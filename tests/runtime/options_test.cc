@@ -1,0 +1,95 @@
+// Claims of options.h: what is out of range is refused by name.
+#include "runtime/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/status.h"
+
+namespace stoker {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+EngineOptions Sound() {
+  EngineOptions options;
+  options.model_path = "model.gguf";
+  return options;
+}
+
+void ExpectRefused(const absl::Status& status, std::string_view option, std::string_view value,
+                   std::string_view allowed) {
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(MessageOf(status)),
+              AllOf(HasSubstr(std::string(option)), HasSubstr(std::string(value)),
+                    HasSubstr(std::string(allowed))));
+}
+
+TEST(MemoryBudget, ParsesBytesAndWords) {
+  EXPECT_EQ(MemoryBudget::Parse("8G")->bytes, uint64_t{8} << 30);
+  EXPECT_EQ(MemoryBudget::Parse("8G")->kind, MemoryBudget::Kind::kBytes);
+  EXPECT_EQ(MemoryBudget::Parse("auto")->kind, MemoryBudget::Kind::kAuto);
+  EXPECT_EQ(MemoryBudget::Parse("min")->kind, MemoryBudget::Kind::kMinimum);
+}
+
+TEST(MemoryBudget, RefusesWhatIsNoAmount) {
+  for (const std::string_view text : {"", "much", "-1", "0", "8Q", "1e999", "automatic"}) {
+    ExpectRefused(MemoryBudget::Parse(text).status(), "ram", text, "\"auto\" or \"min\"");
+  }
+}
+
+TEST(EngineOptions, DefaultsAreSound) {
+  EXPECT_TRUE(Validate(Sound()).ok()) << Validate(Sound());
+  EXPECT_TRUE(Validate(SamplingOptions()).ok());
+}
+
+TEST(EngineOptions, EachOptionOutOfRangeIsNamedWithItsRange) {
+  const auto refused = [](auto change, std::string_view option, std::string_view value,
+                          std::string_view allowed) {
+    EngineOptions options = Sound();
+    change(options);
+    ExpectRefused(Validate(options), option, value, allowed);
+  };
+  refused([](EngineOptions& o) { o.threads = -1; }, "threads", "-1", "0 to 1024");
+  refused([](EngineOptions& o) { o.threads = 5000; }, "threads", "5000", "0 to 1024");
+  refused([](EngineOptions& o) { o.chunk = -7; }, "chunk", "-7", "0 to");
+  refused([](EngineOptions& o) { o.context = -1; }, "context", "-1", "0 to");
+  refused([](EngineOptions& o) { o.sequences_max = 0; }, "sequences_max", "0", "1 to");
+  refused([](EngineOptions& o) { o.logits_rows_max = -1; }, "logits_rows_max", "-1", "0 to");
+  refused([](EngineOptions& o) { o.policy = "fifo"; }, "policy", "fifo", "lru, lfu");
+  refused([](EngineOptions& o) { o.isa = "mmx"; }, "isa", "mmx", "avx2");
+  refused([](EngineOptions& o) { o.io = "mmap"; }, "io", "mmap", "uring, pread, auto");
+  refused([](EngineOptions& o) { o.kv = "q8"; }, "kv", "q8", "f16, f32");
+}
+
+TEST(EngineOptions, AModelIsNeeded) {
+  EXPECT_EQ(Validate(EngineOptions()).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SamplingOptions, EachOptionOutOfRangeIsNamedWithItsRange) {
+  const auto refused = [](auto change, std::string_view option, std::string_view value,
+                          std::string_view allowed) {
+    SamplingOptions options;
+    change(options);
+    ExpectRefused(Validate(options), option, value, allowed);
+  };
+  const float nan = std::nanf("");
+  refused([](SamplingOptions& o) { o.temperature = -0.5f; }, "temperature", "-0.5", "0 to 100");
+  refused([nan](SamplingOptions& o) { o.temperature = nan; }, "temperature", "nan", "0 to 100");
+  refused([](SamplingOptions& o) { o.top_k = -1; }, "top_k", "-1", "0 to");
+  refused([](SamplingOptions& o) { o.top_p = 0; }, "top_p", "0", "above 0");
+  refused([](SamplingOptions& o) { o.top_p = 1.5f; }, "top_p", "1.5", "to 1");
+  refused([nan](SamplingOptions& o) { o.min_p = nan; }, "min_p", "nan", "0 to 1");
+  refused([](SamplingOptions& o) { o.repetition_penalty = 0; }, "repetition_penalty", "0", "100");
+  refused([](SamplingOptions& o) { o.frequency_penalty = 1000; }, "frequency_penalty", "1000",
+          "100");
+  refused([](SamplingOptions& o) { o.presence_penalty = -1000; }, "presence_penalty", "-1000",
+          "100");
+  refused([](SamplingOptions& o) { o.penalty_window = -2; }, "penalty_window", "-2", "-1 to");
+}
+
+}  // namespace
+}  // namespace stoker
