@@ -13,6 +13,7 @@ namespace stoker::reference {
 namespace {
 
 constexpr int64_t kTileKeys = 64;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 float Exp(float x) { return stoker::Exp(F32x1{x}).value; }
 
@@ -26,7 +27,7 @@ float Score(const AttentionArgs& args, const float* q, int64_t key) {
 
 // One query against keys [first_key, visible): out [value_dim].
 void AttendOne(const AttentionArgs& args, const float* q, int64_t visible, float* out) {
-  float max = -std::numeric_limits<float>::infinity();
+  float max = kLowest;
   float denominator = 0;
   std::fill_n(out, args.value_dim, 0.0f);
   for (int64_t tile = args.first_key / kTileKeys * kTileKeys; tile < visible; tile += kTileKeys) {
@@ -38,7 +39,7 @@ void AttendOne(const AttentionArgs& args, const float* q, int64_t visible, float
       p[j - tile] = Score(args, q, j);
       tile_max = std::max(tile_max, p[j - tile]);
     }
-    const float correction = std::isinf(max) ? 0.0f : Exp(max - tile_max);
+    const float correction = max == kLowest ? 0.0f : Exp(max - tile_max);
     max = tile_max;
     for (int64_t j = begin; j < end; ++j) {
       p[j - tile] = Exp(p[j - tile] - max);
