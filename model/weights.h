@@ -1,0 +1,114 @@
+// Which tensors a model of a given config has, by name and shape, and the views that the forward
+// pass takes of them. What is listed here stays in memory; routed experts stream.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/tensor_view.h"
+#include "io/gguf.h"
+#include "model/config.h"
+#include "model/model.h"
+
+namespace stoker {
+
+// Vectors are F32 whatever the file holds. A null view or vector is one that the model does
+// without.
+struct AttentionWeights {
+  const float* norm = nullptr;  // [hidden]
+  MatrixView output;            // [hidden, heads * value_dim]
+
+  // kGrouped
+  MatrixView q;  // [heads * key_dim, hidden]; kLatent without query compression too
+  MatrixView k;  // [kv_heads * key_dim, hidden]
+  MatrixView v;  // [kv_heads * value_dim, hidden]
+  const float* q_bias = nullptr;  // as wide as the rows of q, k, v
+  const float* k_bias = nullptr;
+  const float* v_bias = nullptr;
+  const float* q_norm = nullptr;  // [key_dim], or the whole of q (k) for QkNorm::kWhole
+  const float* k_norm = nullptr;
+
+  // kLatent
+  MatrixView q_a;                    // [q_rank, hidden]
+  const float* q_a_norm = nullptr;   // [q_rank]
+  MatrixView q_b;                    // [heads * key_dim, q_rank]
+  MatrixView kv_a;                   // [kv_rank + rope dims, hidden]
+  const float* kv_a_norm = nullptr;  // [kv_rank]
+  // The part of W_kv_b that makes keys, transposed for absorption: head h has the rows
+  // [h * kv_rank, (h + 1) * kv_rank), each meeting the unrotated part of that head's query.
+  MatrixView key_up;  // [heads * kv_rank, key_dim - rope dims]
+  // The part that makes values: head h has value_dim rows from h * value_head_rows +
+  // value_first_row on. In the old layout keys and values alternate by head in one tensor, and are
+  // used in place.
+  MatrixView value_up;  // [heads * value_head_rows, kv_rank]
+  int64_t value_head_rows = 0;
+  int64_t value_first_row = 0;
+};
+
+struct FeedForwardWeights {
+  MatrixView gate, up;  // [width, hidden]
+  MatrixView down;      // [hidden, width]
+};
+
+// A layer's routed experts: the views of one, without data, and where in its parts they lie.
+struct ExpertShape {
+  bool is_fused = false;  // gate rows, then up rows, in part 0; down is part 1. Else parts 0, 1, 2.
+  FeedForwardWeights views;
+};
+
+struct LayerWeights {
+  AttentionWeights attention;
+  const float* ffn_norm = nullptr;     // [hidden]
+  FeedForwardWeights dense;            // leading layers, and every layer of a dense model
+  MatrixView router;                   // [experts, hidden]
+  const float* router_bias = nullptr;  // [experts], for selection
+  FeedForwardWeights shared;           // shared expert(s), merged
+  MatrixView shared_gate;              // [1, hidden]
+  ExpertShape experts;
+};
+
+struct TrunkWeights {
+  std::vector<LayerWeights> layers;
+  MatrixView embedding;                  // [vocab, hidden]; data only when tied
+  MatrixView output;                     // [vocab, hidden]; the embedding when tied
+  const float* output_norm = nullptr;    // [hidden]
+  const float* rope_divisors = nullptr;  // [rope dims / 2]
+  bool is_tied = false;
+};
+
+// One tensor that stays in memory, and the view that wants its data. Exactly one target is set.
+struct TrunkTensor {
+  const GgufTensor* source = nullptr;
+  ModelSpec::Part part = ModelSpec::Part::kOther;
+  MatrixView* matrix = nullptr;    // read as it lies
+  const float** vector = nullptr;  // widened to F32
+  MatrixView* transposed =
+      nullptr;  // beside `matrix`: a key_up to be built from it (old MLA layout)
+};
+
+// Everything a file must hold for its config. Fills the shapes and dtypes of `weights`; the tensors
+// returned point into it. InvalidArgument naming a tensor that is missing or misshapen;
+// Unimplemented naming one in a format that we cannot compute with.
+absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf,
+                                                       const ModelConfig& config,
+                                                       TrunkWeights& weights);
+
+// The names of a layer's merged expert tensors, in the order of the expert's parts.
+struct ExpertTensors {
+  std::vector<const GgufTensor*> parts;
+  ExpertShape shape;
+};
+absl::StatusOr<ExpertTensors> DescribeExperts(const GgufModel& gguf, const ModelConfig& config,
+                                              int layer);
+
+// Whether a view is there.
+inline bool Present(const MatrixView& view) { return view.rows > 0; }
+
+// The dtype in which a transposed key_up is kept: the file's for floats, F16 for quantized sources,
+// whose blocks cannot be transposed.
+Dtype TransposedDtype(Dtype source);
+
+}  // namespace stoker

@@ -1,0 +1,133 @@
+// How large each array of a step is.
+#include "model/workspace.h"
+
+#include <algorithm>
+
+#include "kernels/formats/formats.h"
+
+namespace stoker {
+namespace {
+
+// Pairs computed together: enough work for a region of many threads, little enough that gate and
+// up of wide experts stay small.
+constexpr int64_t kPairsMin = 256;
+constexpr int64_t kPanelsMin = 32;
+
+KindSet KindsOf(const ModelSpec& spec) {
+  using Part = ModelSpec::Part;
+  const bool is_tied = std::none_of(spec.tensors.begin(), spec.tensors.end(),
+                                    [](const auto& t) { return t.part == Part::kHead; });
+  KindSet kinds;
+  for (const ModelSpec::Tensor& tensor : spec.tensors) {
+    const bool is_multiplied = tensor.part != Part::kMtp && tensor.part != Part::kOther &&
+                               (tensor.part != Part::kEmbedding || is_tied);
+    if (is_multiplied && IsComputable(tensor.dtype)) kinds.Add(ActivationKindOf(tensor.dtype));
+  }
+  return kinds;
+}
+
+// The widest feed-forward that every row goes through.
+int64_t FeedForwardWidth(const ModelConfig& c) {
+  const bool has_dense_layers = c.expert_count == 0 || c.leading_dense_layers > 0;
+  return std::max(has_dense_layers ? c.dense_ffn : 0, c.shared_ffn);
+}
+
+void CarveWorkers(const ModelConfig& c, int thread_count, Workspace& w, Carver& carver) {
+  const bool is_latent = c.attention == AttentionKind::kLatent;
+  const int key_dim = is_latent ? c.kv_rank + c.rope.dims : c.key_dim;
+  const int value_dim = is_latent ? c.kv_rank : c.value_dim;
+  for (int rows = 1; rows <= kTaskQueries; ++rows) {
+    w.attention_floats =
+        std::max(w.attention_floats,
+                 RowStride(AttentionScratchFloats(rows, kTaskQueries / rows, key_dim, value_dim)));
+  }
+  if (is_latent) {
+    w.latent_floats = kTaskQueries * (RowStride(key_dim) + RowStride(value_dim));
+    for (const ActivationKind kind :
+         {ActivationKind::kF32, ActivationKind::kQ8x32, ActivationKind::kQ8x256}) {
+      const int64_t cols = std::max(c.kv_rank, c.key_dim - c.rope.dims);
+      const auto bytes = static_cast<int64_t>(kTaskQueries * ActivationRowBytes(kind, cols) +
+                                              PanelCount(kTaskQueries) * PanelBytes(kind, cols));
+      w.latent_bytes = std::max(w.latent_bytes, bytes);
+    }
+  }
+  w.worker_floats = carver.Take<float>(thread_count * (w.attention_floats + w.latent_floats));
+  w.worker_bytes = carver.Take<std::byte>(thread_count * w.latent_bytes);
+}
+
+void CarveAttention(const ModelConfig& c, int64_t rows, Workspace& w, Carver& carver) {
+  const bool is_latent = c.attention == AttentionKind::kLatent;
+  const int64_t key_width =
+      is_latent ? c.kv_rank + c.rope.dims : int64_t{c.kv_head_count} * c.key_dim;
+  w.query = carver.Take<float>(rows * RowStride(int64_t{c.head_count} * c.key_dim));
+  w.query_low = carver.Take<float>(rows * RowStride(c.q_rank));
+  w.key = carver.Take<float>(rows * RowStride(key_width));
+  if (!is_latent) {
+    w.value = carver.Take<float>(rows * RowStride(int64_t{c.kv_head_count} * c.value_dim));
+  }
+  w.attended = carver.Take<float>(rows * RowStride(int64_t{c.head_count} * c.value_dim));
+  w.runs = carver.Take<SequenceRun>(rows);
+  w.tasks = carver.Take<AttentionTask>(rows * c.head_count);
+}
+
+void CarveFeedForward(const ModelConfig& c, int64_t rows, KindSet kinds, Workspace& w,
+                      Carver& carver) {
+  const int64_t pairs = rows * c.experts_used;
+  const int64_t gated =
+      std::max(rows * RowStride(FeedForwardWidth(c)), w.pairs_max * RowStride(c.expert_ffn));
+  w.gate = carver.Take<float>(gated);
+  w.up = carver.Take<float>(gated);
+  w.outs = carver.Take<float*>(4 * std::max(rows, w.pairs_max));
+  if (c.expert_count == 0) return;
+  if (c.shared_ffn > 0) w.shared = carver.Take<float>(rows * RowStride(c.hidden));
+  if (c.shared_gate) w.shared_gate = carver.Take<float>(rows * RowStride(1));
+  w.router = carver.Take<float>(rows * RowStride(c.expert_count));
+  w.partial = carver.Take<float>(pairs * RowStride(c.hidden));
+  w.chosen = carver.Take<int32_t>(pairs);
+  w.chosen_weights = carver.Take<float>(pairs);
+  w.plan.wanted = carver.Take<int32_t>(c.expert_count);
+  w.plan.pair_begin = carver.Take<int32_t>(c.expert_count + 1);
+  w.plan.pairs = carver.Take<int32_t>(pairs);
+  w.pair_rows = carver.Take<const std::byte*>(2 * w.pairs_max);
+  for (const ActivationKind kind : kQuantizedKinds) {
+    if (!kinds.Has(kind)) continue;
+    const auto bytes = static_cast<int64_t>(PanelBytes(kind, c.hidden));
+    w.expert_panels[static_cast<int>(kind)] = carver.Take<std::byte>(w.panels_max * bytes);
+  }
+}
+
+}  // namespace
+
+Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, int thread_count,
+                         Carver& carver) {
+  const ModelConfig& c = spec.config;
+  const int64_t rows = options.step_rows_max;
+  const KindSet kinds = KindsOf(spec);
+  Workspace w;
+  w.rows_max = rows;
+  if (c.expert_count > 0) {
+    w.pairs_max = std::min(rows * c.experts_used, std::max(rows, kPairsMin));
+    w.panels_max = std::max(PanelCount(rows), kPanelsMin);
+  }
+  const int64_t table = int64_t{options.context_max} * (c.rope.dims / 2);
+  w.cosines = carver.Take<float>(table);
+  w.sines = carver.Take<float>(table);
+  w.residual = carver.Take<float>(rows * RowStride(c.hidden));
+  w.delta = carver.Take<float>(rows * RowStride(c.hidden));
+  w.normed = carver.Take<float>(rows * RowStride(c.hidden));
+  w.tokens = carver.Take<int32_t>(rows);
+  CarveAttention(c, rows, w, carver);
+  CarveFeedForward(c, rows, kinds, w, carver);
+  CarveWorkers(c, thread_count, w, carver);
+  w.input.Carve(carver,
+                {.rows = rows, .cols = c.hidden, .panels = PanelCount(rows), .kinds = kinds});
+  const int64_t inner_cols =
+      std::max({int64_t{c.head_count} * c.value_dim, int64_t{c.q_rank}, FeedForwardWidth(c)});
+  w.inner.Carve(carver,
+                {.rows = rows, .cols = inner_cols, .panels = PanelCount(rows), .kinds = kinds});
+  w.gated.Carve(
+      carver, {.rows = w.pairs_max, .cols = c.expert_ffn, .panels = w.panels_max, .kinds = kinds});
+  return w;
+}
+
+}  // namespace stoker
