@@ -72,6 +72,13 @@ void ReadQueue::Finish(int slot, int64_t result) {
   if (At(slot).priority == ReadPriority::kHint) --hints_in_device_;
   At(slot).result = result;
   Append(done_, slot);
+  ++counts_.reads;
+  if (result < 0) {
+    ++counts_.read_errors;
+  } else {
+    counts_.read_bytes += static_cast<uint64_t>(result);
+    if (static_cast<uint64_t>(result) < request(slot).bytes) ++counts_.short_reads;
+  }
 }
 
 int ReadQueue::FindHint(uint64_t tag) const {
@@ -87,6 +94,7 @@ bool ReadQueue::Promote(uint64_t tag) {
   Remove(hints_, slot);
   At(slot).priority = ReadPriority::kDemand;
   Append(demands_, slot);
+  ++counts_.promoted_hints;
   return true;
 }
 
@@ -96,6 +104,7 @@ bool ReadQueue::Cancel(uint64_t tag) {
   Remove(hints_, slot);
   At(slot).result = -ECANCELED;
   Append(done_, slot);
+  ++counts_.cancelled_hints;
   return true;
 }
 
@@ -109,6 +118,16 @@ size_t ReadQueue::TakeDone(absl::Span<ReadCompletion> completions) {
     --in_flight_;
   }
   return count;
+}
+
+void ReadQueue::Report(CounterVisitor& visitor) const {
+  visitor.Counter("reads", counts_.reads);
+  visitor.Counter("read_bytes", counts_.read_bytes);
+  visitor.Counter("short_reads", counts_.short_reads);
+  visitor.Counter("read_errors", counts_.read_errors);
+  visitor.Counter("cancelled_hints", counts_.cancelled_hints);
+  visitor.Counter("promoted_hints", counts_.promoted_hints);
+  visitor.Gauge("reads_in_flight", static_cast<double>(in_flight_));
 }
 
 }  // namespace stoker

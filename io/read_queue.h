@@ -36,6 +36,8 @@ class ReadQueue {
   const ReadRequest& request(int slot) const { return slots_[static_cast<size_t>(slot)].request; }
   size_t in_flight() const { return in_flight_; }
   int in_device() const { return in_device_; }
+  // Reads, bytes, short reads, errors, cancelled and promoted hints since the start.
+  void Report(CounterVisitor& visitor) const;
   bool has_done() const { return done_.head >= 0; }
 
  private:
@@ -67,6 +69,16 @@ class ReadQueue {
   size_t in_flight_ = 0;
   int in_device_ = 0;
   int hints_in_device_ = 0;
+
+  struct Counts {
+    uint64_t reads = 0;
+    uint64_t read_bytes = 0;
+    uint64_t short_reads = 0;
+    uint64_t read_errors = 0;
+    uint64_t cancelled_hints = 0;
+    uint64_t promoted_hints = 0;
+  };
+  Counts counts_;
 };
 
 }  // namespace stoker

@@ -103,8 +103,6 @@ size_t MemoryReader::Reap(absl::Span<ReadCompletion> completions, Wait wait) {
   return count;
 }
 
-void MemoryReader::Report(CounterVisitor& visitor) const {
-  visitor.Counter("read_bytes", read_bytes_);
-}
+void MemoryReader::Report(CounterVisitor& visitor) const { queue_.Report(visitor); }
 
 }  // namespace stoker
