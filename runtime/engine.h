@@ -74,6 +74,8 @@ class Engine {
     const Clock* clock = nullptr;
     // Wraps the expert reader (fault injection).
     std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
+    // Sees the logits of each token before it is sampled.
+    std::function<void(SequenceId sequence, absl::Span<const float> logits)> see_logits;
   };
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineOptions& options,
                                                       const Model::Progress& progress);

@@ -143,6 +143,7 @@ void LocalEngine::SampleTokens(absl::Span<const StepPart> plan) {
 }
 
 void LocalEngine::SampleToken(Sequence& sequence, absl::Span<float> logits) {
+  if (parts_.see_logits) parts_.see_logits(sequence.id(), logits);
   const absl::StatusOr<TokenId> token =
       sampler_.Sample(logits, sequence.tokens(), sequence.sampling());
   if (!token.ok()) {

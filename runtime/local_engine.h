@@ -39,6 +39,7 @@ struct EngineParts {
   std::unique_ptr<ExpertProvider> no_experts;  // what a dense model is given
   std::unique_ptr<ExpertCache> cache;          // null for a dense model
   HostBuffer outputs;                          // StepOutput's logits, then hidden states
+  std::function<void(SequenceId, absl::Span<const float>)> see_logits;  // may be empty
 };
 
 class LocalEngine final : public Engine {

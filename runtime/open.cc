@@ -121,6 +121,7 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   EngineParts parts;
   if (given.clock == nullptr) parts.own_clock = std::make_unique<RealClock>();
   parts.clock = given.clock != nullptr ? given.clock : parts.own_clock.get();
+  parts.see_logits = given.see_logits;
   const int64_t start_ns = parts.clock->NowNs();
   parts.ledger = std::make_unique<TimeLedger>(*parts.clock);
 
