@@ -1,0 +1,66 @@
+// A model of a file with all its experts in memory, and ways to run it, for the tests of this room.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/parallel.h"
+#include "cache/resident_experts.h"
+#include "io/block_reader.h"
+#include "io/gguf.h"
+#include "kernels/backends.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+
+namespace stoker {
+
+// Logits of every row run, and the hidden states of the last step.
+struct RunResult {
+  std::vector<float> logits;  // [rows, vocab]
+  std::vector<float> hidden;  // [layers + 1, rows, hidden], of single-step runs
+};
+
+class LoadedModel {
+ public:
+  struct Options {
+    std::string ops = "auto";
+    int threads = 1;
+    int sequence_count = 1;
+    Dtype kv_dtype = Dtype::kF32;
+    Model::Options model = {.step_rows_max = 512, .logits_rows_max = 512, .context_max = 512};
+  };
+
+  static absl::StatusOr<std::unique_ptr<LoadedModel>> Open(const std::string& path,
+                                                           const Options& options);
+
+  const ModelSpec& spec() const { return model_->spec(); }
+  const ModelConfig& config() const { return model_->spec().config; }
+  Model& model() { return *model_; }
+  KvCache& kv() { return *kv_; }
+  ExpertProvider& experts() { return *experts_; }
+
+  // Appends tokens to a sequence in steps of at most `chunk`, logits for every row.
+  RunResult Run(const std::vector<int32_t>& tokens, int chunk, int sequence = 0);
+  // One step of given rows, logits for all of them.
+  RunResult Step(const std::vector<StepRow>& rows);
+  void Reset();
+
+ private:
+  LoadedModel(const Options& options)
+      : options_(options), team_({.thread_count = options.threads, .cpus = {}}) {}
+
+  const Options options_;
+  RealClock clock_;
+  ThreadTeam team_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<ExpertProvider> experts_;
+  std::unique_ptr<KvCache> kv_;
+};
+
+// The index of the largest, the first of equals.
+int32_t BestToken(const float* logits, int vocab);
+
+}  // namespace stoker
