@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/check.h"
 
 namespace stoker {
@@ -35,6 +36,26 @@ std::vector<TokenId> VocabularyTokenizer::Encode(std::string_view text,
   }
   if (options.add_special && vocabulary_.adds_eos()) ids.push_back(vocabulary_.eos());
   return ids;
+}
+
+void VocabularyTokenizer::EncodeWords(absl::Span<const std::string_view> words,
+                                      std::vector<TokenId>* ids) const {
+  struct Written {  // where in the ids
+    size_t begin;
+    size_t count;
+  };
+  absl::flat_hash_map<std::string_view, Written> written;
+  SymbolMerger merger;
+  for (const std::string_view word : words) {
+    const auto [entry, is_new] = written.try_emplace(word, Written{ids->size(), 0});
+    if (is_new) {
+      EncodeWord(word, &merger, ids);
+      entry->second.count = ids->size() - entry->second.begin;
+      continue;
+    }
+    const Written from = entry->second;
+    for (size_t i = 0; i < from.count; ++i) ids->push_back(TokenId{(*ids)[from.begin + i]});
+  }
 }
 
 std::string_view VocabularyTokenizer::Piece(TokenId id, bool with_special) const {
