@@ -84,7 +84,7 @@ absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, uint64_t budge
 enum class MissReason : uint8_t { kNeverSeen, kEvicted };
 
 struct MissRecord {
-  ExpertId id;
+  ExpertId id = {};
   MissReason reason = MissReason::kNeverSeen;
   int64_t evicted_step = -1;  // the step in which it was evicted last
   int64_t read_ns = 0;        // from submission to arrival

@@ -11,9 +11,13 @@ namespace stoker {
 absl::StatusOr<SlotPool> SlotPool::Create(absl::Span<const SlotClass> classes, int32_t first_slot) {
   SlotPool pool;
   pool.first_slot_ = first_slot;
+  int64_t slot_count = 0;
+  for (const SlotClass& c : classes) slot_count += c.slot_count;
+  pool.slots_.reserve(slot_count);
   uint64_t offset = 0;
   for (size_t c = 0; c < classes.size(); ++c) {
     std::vector<int32_t>& empty = pool.empty_.emplace_back();
+    empty.reserve(classes[c].slot_count);
     for (int64_t i = 0; i < classes[c].slot_count; ++i) {
       empty.push_back(first_slot + pool.slot_count());
       pool.slots_.push_back({.offset = offset, .size_class = static_cast<int32_t>(c)});

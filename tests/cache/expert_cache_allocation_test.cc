@@ -1,0 +1,100 @@
+// The store takes its memory at creation, as much as was announced, and none later.
+#include <gtest/gtest.h>
+
+#include <utility>
+
+#include "tests/cache/allocation_count.h"
+#include "tests/cache/memory_store.h"
+
+namespace stoker {
+namespace {
+
+// Keeps what the fake reader allocates out of the count.
+class UncountedReader final : public BlockReader {
+ public:
+  explicit UncountedReader(BlockReader& inner) : inner_(inner) {}
+  std::string_view name() const override { return inner_.name(); }
+  absl::StatusOr<int> AddFile(const std::string& path) override { return inner_.AddFile(path); }
+  size_t alignment(int file) const override { return inner_.alignment(file); }
+  absl::StatusOr<FileIdentity> Identify(int file) const override { return inner_.Identify(file); }
+  void RegisterMemory(absl::Span<std::byte> memory) override { inner_.RegisterMemory(memory); }
+  void Submit(const ReadRequest& request, ReadPriority priority) override {
+    const AllocationsUncounted uncounted;
+    inner_.Submit(request, priority);
+  }
+  bool Promote(uint64_t tag) override { return inner_.Promote(tag); }
+  bool Cancel(uint64_t tag) override { return inner_.Cancel(tag); }
+  void Kick() override {
+    const AllocationsUncounted uncounted;
+    inner_.Kick();
+  }
+  size_t Reap(absl::Span<ReadCompletion> completions, Wait wait) override {
+    const AllocationsUncounted uncounted;
+    return inner_.Reap(completions, wait);
+  }
+  size_t in_flight() const override { return inner_.in_flight(); }
+  std::string notice() const override { return inner_.notice(); }
+  void Report(CounterVisitor& visitor) const override { inner_.Report(visitor); }
+
+ private:
+  BlockReader& inner_;
+};
+
+TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
+  for (const PolicyRow& policy : Policies()) {
+    const ExpertFiles files({.expert_count = 20, .large_layers = 2});
+    MemoryReader memory;
+    files.AddTo(memory);
+    FaultReader faults(memory, {.short_read = 0.2, .interrupted = 0.1});
+    UncountedReader reader(faults);
+    const VirtualClock clock;
+    TimeLedger ledger(clock);
+    auto cache =
+        *ExpertCache::Create(files.catalog(), PlanWithSlots(files, 6, 512),
+                             RamOnly(std::string(policy.name), -1), reader, clock, &ledger);
+    std::vector<int32_t> experts(20);
+    for (int i = 0; i < 20; ++i) experts[i] = i * 7 % 20;
+    const AllocationCount allocations;
+    uint64_t handed_over = 0;
+    for (int step = 0; step < 50; ++step) {
+      cache->BeginStep(step);
+      for (int layer = 0; layer < 4; ++layer) {
+        ASSERT_TRUE(cache->Request(layer, absl::MakeSpan(experts).first(1 + step % 20)).ok());
+        ExpertRef ref;
+        while (*cache->Collect({&ref, 1}, ExpertProvider::Wait::kUntilOne) > 0) {
+          ref.Release();
+          ++handed_over;
+        }
+      }
+    }
+    EXPECT_EQ(allocations.Count(), 0) << policy.name;
+    EXPECT_EQ(handed_over, cache->counts().hits + cache->counts().misses);
+    EXPECT_GT(cache->counts().retries, 100u);
+  }
+}
+
+// The arena is mapped, not allocated; what is allocated is what the plan calls overhead.
+TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
+  for (const PolicyRow& policy : Policies()) {
+    for (const int expert_count : {1, 8, 300}) {
+      for (const int large_layers : {0, 3}) {
+        const ExpertFiles files({.layer_count = 30,
+                                 .expert_count = expert_count,
+                                 .part_bytes = {64},
+                                 .large_layers = large_layers});
+        MemoryReader memory;
+        files.AddTo(memory);
+        const VirtualClock clock;
+        const CachePlan plan = *PlanCache(files.catalog(), UINT64_MAX, 1, files.Alignments(512));
+        const CacheOptions options = RamOnly(std::string(policy.name));
+        const AllocationCount allocations;
+        auto cache = ExpertCache::Create(files.catalog(), plan, options, memory, clock, nullptr);
+        ASSERT_TRUE(cache.ok());
+        EXPECT_LE(static_cast<uint64_t>(allocations.HeldBytes()), plan.overhead_bytes);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace stoker

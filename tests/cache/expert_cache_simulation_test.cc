@@ -1,0 +1,295 @@
+// Long random runs of the expert store against a model of it, with faults by seed.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "cache/tier.h"
+#include "tests/cache/memory_store.h"
+
+namespace stoker {
+namespace {
+
+using Wait = ExpertProvider::Wait;
+
+// What a cache without reads, slots or pins does: the policy and the floor, nothing else.
+class NaiveCache {
+ public:
+  NaiveCache(const PolicyRow& policy, int layer_count, int expert_count, int slot_count, int floor)
+      : policy_(policy.make(layer_count * expert_count)),
+        expert_count_(expert_count),
+        slot_count_(slot_count),
+        floor_(floor),
+        layer_counts_(layer_count, 0) {}
+
+  void Request(int layer, const std::vector<int32_t>& experts) {
+    std::set<ExpertKey> members;
+    for (const int32_t expert : experts) members.insert(layer * expert_count_ + expert);
+    for (const int32_t expert : experts) {
+      const ExpertKey key = layer * expert_count_ + expert;
+      if (resident_.contains(key)) {
+        ++hits_;
+        policy_->Touched(key);
+        continue;
+      }
+      if (static_cast<int>(resident_.size()) == slot_count_) {
+        const ExpertKey victim = policy_->PickVictim([&](ExpertKey k) {
+          const int of = k / expert_count_;
+          return !members.contains(k) && (of == layer || layer_counts_[of] > floor_);
+        });
+        ASSERT_GE(victim, 0);
+        policy_->Removed(victim);
+        resident_.erase(victim);
+        --layer_counts_[victim / expert_count_];
+      }
+      policy_->Inserted(key);
+      resident_.insert(key);
+      ++layer_counts_[layer];
+    }
+  }
+  uint64_t hits() const { return hits_; }
+  int64_t resident() const { return static_cast<int64_t>(resident_.size()); }
+
+ private:
+  std::unique_ptr<EvictionPolicy> policy_;
+  const int expert_count_;
+  const int slot_count_;
+  const int floor_;
+  std::vector<int> layer_counts_;
+  std::set<ExpertKey> resident_;
+  uint64_t hits_ = 0;
+};
+
+std::vector<int32_t> RandomExperts(std::mt19937_64& random, int expert_count, int count) {
+  std::vector<int32_t> experts;
+  while (static_cast<int>(experts.size()) < count) {
+    // The lesser of two: some experts are used more than others, as routers do.
+    const auto expert =
+        static_cast<int32_t>(std::min(random() % static_cast<uint64_t>(expert_count),
+                                      random() % static_cast<uint64_t>(expert_count)));
+    if (std::find(experts.begin(), experts.end(), expert) == experts.end()) {
+      experts.push_back(expert);
+    }
+  }
+  return experts;
+}
+
+// Slots suffice for every request, so nothing that the drive does may show in the counts.
+TEST(ExpertCacheSimulation, CountsEqualThePolicyDrivenNaively) {
+  for (const PolicyRow& policy : Policies()) {
+    for (uint64_t seed = 1; seed <= 12; ++seed) {
+      SCOPED_TRACE(testing::Message() << policy.name << ", seed " << seed);
+      std::mt19937_64 random(seed);
+      const int slot_count = 12 + static_cast<int>(random() % 40);
+      const int asked_floor = static_cast<int>(random() % 3);
+      // A request has at most 6 experts; 4 layers.
+      const int floor = std::min(asked_floor, (slot_count - 6) / 3);
+      // Whole blocks: FaultReader counts faults in a row by where reads end.
+      MemoryStore store({.files = {.expert_count = 16, .part_bytes = {1024, 512}},
+                         .slot_count = slot_count,
+                         .pins_min = 6,
+                         .policy = std::string(policy.name),
+                         .layer_floor = asked_floor,
+                         .seed = seed,
+                         .faults = {.seed = seed,
+                                    .short_read = 0.1,
+                                    .io_error = 0.1,
+                                    .interrupted = 0.05,
+                                    .stall = 0.2}});
+      NaiveCache naive(policy, 4, 16, slot_count, floor);
+      for (int i = 0; i < 400; ++i) {
+        const int layer = i % 4;
+        const auto experts = RandomExperts(random, 16, 1 + static_cast<int>(random() % 6));
+        naive.Request(layer, experts);
+        ASSERT_TRUE(store.Ask(layer, experts).ok());
+        ASSERT_EQ(store.cache->counts().hits, naive.hits()) << "request " << i;
+        ASSERT_EQ(store.cache->counts().resident, naive.resident());
+      }
+    }
+  }
+}
+
+// Everything at once: requests beyond the slots, refs held across requests, errors that last, and
+// files in two classes. Each ref's bytes are right for as long as it is held, every expert is
+// handed over exactly once, and after an error the store goes on.
+void RunRandomly(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto below = [&](int limit) { return static_cast<int>(random() % uint64_t(limit)); };
+  MemoryStore store({.files = {.layer_count = 5,
+                               .expert_count = 10,
+                               .first_layer = 1,
+                               .part_bytes = {700, 90, 1300},
+                               .large_layers = below(4),
+                               .start_bytes = random() % 700,
+                               .is_split = below(2) == 0},
+                     .slot_count = 2 + below(12),
+                     .pins_min = 2,
+                     .policy = std::string(Policies()[seed % Policies().size()].name),
+                     .layer_floor = below(5) - 1,
+                     .alignment = size_t{1} << below(11),
+                     .seed = seed,
+                     .faults = {.seed = seed, .short_read = 0.2, .stall = 0.2}});
+  std::vector<ExpertRef> kept;  // from earlier requests
+  uint64_t requested = 0;
+  int failures_left = 0;  // set up and not yet met
+  for (int step = 0; step < 120; ++step) {
+    store.cache->BeginStep(step);
+    const int layer = 1 + below(5);
+    const int pins_max = store.cache->pins_max(layer);
+    while (static_cast<int>(kept.size()) > below(pins_max)) kept.pop_back();
+    if (below(6) == 0) {
+      const ByteRange range = store.files.Range({1 + below(5), below(10)}, below(3));
+      const bool is_lasting = below(2) == 0;
+      store.reader.FailRange(range.file, range.offset, range.offset + 1, is_lasting ? ENXIO : EIO,
+                             1);
+      failures_left += is_lasting ? 1 : 0;
+    }
+    const auto experts = RandomExperts(random, 10, 1 + below(10));
+    requested += experts.size();
+    ASSERT_TRUE(store.cache->Request(layer, experts).ok());
+    std::set<int32_t> seen;
+    absl::Status status;
+    while (true) {
+      while (static_cast<int>(kept.size()) >= pins_max) {
+        kept.erase(kept.begin() + below(static_cast<int>(kept.size())));
+      }
+      std::vector<ExpertRef> refs(1 + below(pins_max - static_cast<int>(kept.size())));
+      const Wait wait = below(2) == 0 ? Wait::kNo : Wait::kUntilOne;
+      const auto count = store.cache->Collect(absl::MakeSpan(refs), wait);
+      if (!count.ok()) {
+        status = count.status();
+        break;
+      }
+      if (*count == 0 && store.cache->outstanding() == 0) break;
+      ASSERT_TRUE(*count > 0 || wait == Wait::kNo);
+      for (int i = 0; i < *count; ++i) {
+        EXPECT_EQ(refs[i].id().layer, layer);
+        EXPECT_TRUE(seen.insert(refs[i].id().expert).second);
+        kept.push_back(std::move(refs[i]));
+      }
+      for (const ExpertRef& ref : kept) ASSERT_TRUE(store.files.Matches(ref));
+      while (!kept.empty() && below(2) == 0) {
+        kept.erase(kept.begin() + below(static_cast<int>(kept.size())));
+      }
+    }
+    EXPECT_EQ(store.cache->outstanding(), 0);
+    EXPECT_EQ(store.reader.in_flight(), 0u);
+    if (status.ok()) {
+      EXPECT_EQ(seen, std::set<int32_t>(experts.begin(), experts.end()));
+    } else {
+      EXPECT_GE(--failures_left, 0) << status;
+      EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    }
+    const CacheCounts& counts = store.cache->counts();
+    EXPECT_EQ(counts.hits + counts.misses, requested);
+    EXPECT_LE(counts.resident,
+              store.plan.classes[0].slot_count +
+                  (store.plan.classes.size() > 1 ? store.plan.classes[1].slot_count : 0));
+  }
+}
+
+TEST(ExpertCacheSimulation, RandomRunsKeepEveryPromise) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    RunRandomly(seed);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+// Checks that slots, keys and counts of a tier tell one story.
+void CheckTier(const Tier& tier, const ExpertLayout& layout,
+               const std::map<int32_t, std::pair<SlotState, ExpertKey>>& expected) {
+  int occupied = 0;
+  for (int32_t i = 0; i < tier.pool().slot_count(); ++i) {
+    const int32_t slot = tier.pool().first_slot() + i;
+    const auto at = expected.find(slot);
+    if (at == expected.end()) {
+      ASSERT_EQ(tier.pool().state(slot), SlotState::kEmpty);
+      continue;
+    }
+    ++occupied;
+    ASSERT_EQ(tier.pool().state(slot), at->second.first);
+    ASSERT_EQ(tier.key_in(slot), at->second.second);
+    ASSERT_EQ(tier.Find(at->second.second), slot);
+  }
+  int found = 0;
+  for (ExpertKey key = 0; key < layout.key_count(); ++key) found += tier.Find(key) >= 0 ? 1 : 0;
+  ASSERT_EQ(found, occupied);
+}
+
+TEST(TierSimulation, EachSlotHasExactlyOneState) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937_64 random(seed);
+    const ExpertFiles files({.layer_count = 3, .large_layers = 1});
+    const ExpertLayout layout(files.catalog(), files.Alignments(512));
+    auto tier = *Tier::Create(
+        layout, PlanWithSlots(files, 4, 512),
+        {.policy = &Policies()[seed % Policies().size()], .layer_floor = 1, .first_slot = 100});
+    std::map<int32_t, std::pair<SlotState, ExpertKey>> expected;
+    for (int event = 0; event < 1000; ++event) {
+      const auto key = static_cast<ExpertKey>(random() % uint64_t(layout.key_count()));
+      const int32_t slot = tier.Find(key);
+      if (slot < 0) {
+        const Tier::Claimed claimed = tier.Claim(key);
+        if (claimed.evicted >= 0) {
+          ASSERT_EQ(expected.at(claimed.slot), std::pair(SlotState::kReady, claimed.evicted));
+        }
+        if (claimed.slot >= 0) expected[claimed.slot] = {SlotState::kLoading, key};
+      } else if (expected.at(slot).first == SlotState::kLoading) {
+        if (random() % 4 == 0) {
+          tier.Failed(slot);
+          expected.erase(slot);
+        } else {
+          tier.Arrived(slot);
+          tier.Unkeep(slot);
+          expected[slot].first = SlotState::kReady;
+        }
+      } else if (expected.at(slot).first == SlotState::kReady) {
+        tier.Touch(key);
+        if (random() % 2 == 0) {
+          tier.Pin(slot);
+          expected[slot].first = SlotState::kPinned;
+        }
+      } else {
+        tier.Unpin(slot);
+        expected[slot].first = SlotState::kReady;
+      }
+      CheckTier(tier, layout, expected);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(SlotPoolDeathTest, TransitionsAssertTheirStart) {
+  const SlotClass classes[] = {{.slot_bytes = 64, .expert_count = 1, .slot_count = 1}};
+  SlotPool pool = *SlotPool::Create(classes, 0);
+  const auto refuse = [](auto transition) { EXPECT_DEATH(transition(), "check failed"); };
+  const auto expect_only = [&](std::set<std::string> legal) {
+    if (!legal.contains("arrived")) refuse([&] { pool.Arrived(0); });
+    if (!legal.contains("failed")) refuse([&] { pool.Failed(0); });
+    if (!legal.contains("pin")) refuse([&] { pool.Pin(0); });
+    if (!legal.contains("unpin")) refuse([&] { pool.Unpin(0); });
+    if (!legal.contains("evict")) refuse([&] { pool.Evict(0); });
+  };
+  expect_only({});
+  EXPECT_EQ(pool.Claim(0), 0);
+  EXPECT_EQ(pool.Claim(0), -1);
+  expect_only({"arrived", "failed"});
+  pool.Arrived(0);
+  expect_only({"pin", "evict"});
+  pool.Pin(0);
+  expect_only({"pin", "unpin"});
+  pool.Unpin(0);
+  pool.Evict(0);
+  expect_only({});
+  EXPECT_EQ(pool.Claim(0), 0);
+}
+
+}  // namespace
+}  // namespace stoker
