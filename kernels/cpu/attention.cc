@@ -20,7 +20,7 @@
 namespace stoker::cpu::STOKER_ISA {
 namespace {
 
-static_assert(kStripKeys == kTileRows);
+static_assert(kStripKeys == kTileRows && kBlockQueries % kWidth == 0);
 
 constexpr float kLowest = -__builtin_inff();
 // Queries and registers of dimensions that meet a strip of values at once: 16 of AVX-512's 32
@@ -34,9 +34,9 @@ struct Block {
   const float* q[kBlockQueries];
   float* out[kBlockQueries];
   int64_t visible[kBlockQueries];  // query i sees keys [first_key, visible[i]); ascending
-  float max[kBlockQueries];
+  alignas(64) float max[kBlockQueries];
+  alignas(64) float correction[kBlockQueries];  // of the running tile
   float denominator[kBlockQueries];
-  float correction[kBlockQueries];  // of the running tile
 };
 
 // The keys [begin, end) of one tile, and the queries [query_begin, count) that see some of them.
@@ -50,13 +50,15 @@ struct Tile {
 STOKER_INLINE void StartBlock(const AttentionArgs& args, int64_t query_first, Block& block) {
   const int64_t queries = static_cast<int64_t>(args.rows) * args.heads;
   block.count = Smaller(kBlockQueries, queries - query_first);
+  for (float& max : block.max) {
+    max = kLowest;
+  }
   for (int64_t i = 0; i < block.count; ++i) {
     const int64_t row = (query_first + i) / args.heads;
     const int64_t head = (query_first + i) % args.heads;
     block.q[i] = args.q + row * args.q_row_stride + head * args.q_head_stride;
     block.out[i] = args.out + row * args.out_row_stride + head * args.out_head_stride;
     block.visible[i] = args.visible + row;
-    block.max[i] = kLowest;
     block.denominator[i] = 0.0f;
     for (int64_t d = 0; d < args.value_dim; d += kWidth) {
       StoreUpTo(block.out[i] + d, F32s::Broadcast(0.0f), args.value_dim - d);
@@ -93,38 +95,60 @@ STOKER_INLINE void ScoreTile(const AttentionArgs& args, const Block& block, cons
   }
 }
 
-// Turns a query's scores of one tile into probabilities; those of keys it does not see become 0.
-STOKER_INLINE void SoftmaxTile(const Tile& tile, int64_t i, float* p, Block& block) {
-  const int64_t begin = tile.begin - tile.start;
-  const int64_t end = Smaller(block.visible[i] - tile.start, kTileKeys);
-  for (int64_t j = 0; j < begin; ++j) {
-    p[j] = kLowest;
+// Marks the keys that query i does not see, and returns its largest score so far.
+STOKER_INLINE float MaskScores(const Tile& tile, const Block& block, int64_t i, float* scores) {
+  for (int64_t j = 0; j < tile.begin - tile.start; ++j) {
+    scores[j] = kLowest;
   }
-  for (int64_t j = end; j < kTileKeys; ++j) {
-    p[j] = kLowest;
+  for (int64_t j = block.visible[i] - tile.start; j < kTileKeys; ++j) {
+    scores[j] = kLowest;
   }
   F32s largest = F32s::Broadcast(block.max[i]);
   for (int64_t j = 0; j < kTileKeys; j += kWidth) {
-    largest = Max(Load(p + j), largest);
+    largest = Max(Load(scores + j), largest);
   }
-  const float max = LargestLane(largest);
-  if (block.max[i] == max) {
-    block.correction[i] = 1.0f;
-  } else {
-    block.correction[i] = block.max[i] == kLowest ? 0.0f : Exp(F32x1{block.max[i] - max}).value;
+  return LargestLane(largest);
+}
+
+// Replaces scores by exp(score - max), and leaves their sum's lanes in `lanes`. The probabilities
+// are at least +0, so adding each to a lane that starts at +0 keeps the first one as it is.
+STOKER_INLINE void Exponentiate(float max, float* scores, float* lanes) {
+  const F32s shift = F32s::Broadcast(max);
+  for (int64_t l = 0; l < kDotLanes; l += kWidth) {
+    const F32s first = Exp(Load(scores + l) - shift);
+    const F32s second = Exp(Load(scores + l + kDotLanes) - shift);
+    Store(scores + l, first);
+    Store(scores + l + kDotLanes, second);
+    Store(lanes + l, first + second);
   }
-  block.max[i] = max;
-  F32s lanes[kDotRegisters];
-  for (int64_t s = 0; s < kDotRegisters; ++s) {
-    float* first = p + s * kWidth;
-    float* second = first + kDotLanes;
-    const F32s p_first = Exp(Load(first) - F32s::Broadcast(max));
-    const F32s p_second = Exp(Load(second) - F32s::Broadcast(max));
-    Store(first, p_first);
-    Store(second, p_second);
-    lanes[s] = p_first + p_second;
+}
+
+// Turns every query's scores of one tile into probabilities, and finds its correction. Stage by
+// stage over all queries, because the steps of one are a chain of latencies.
+STOKER_INLINE void SoftmaxTile(const Tile& tile, float* p, Block& block) {
+  alignas(64) float max[kBlockQueries];
+  for (int64_t i = 0; i < kBlockQueries; ++i) {
+    const bool sees = i >= tile.query_begin && i < block.count;
+    max[i] = sees ? MaskScores(tile, block, i, p + i * kTileKeys) : block.max[i];
   }
-  block.denominator[i] = block.denominator[i] * block.correction[i] + FoldLanes(lanes);
+  for (int64_t i = 0; i < block.count; i += kWidth) {
+    // The first tile's: exp(-inf) = 0. A query that sees nothing yet has no use for its own.
+    Store(block.correction + i, Exp(Load(block.max + i) - Load(max + i)));
+    Store(block.max + i, Load(max + i));
+  }
+  alignas(64) float lanes[kTileLanes] = {};
+  for (int64_t first = tile.query_begin; first < block.count; first += kTileRows) {
+    const int64_t count = Smaller(kTileRows, block.count - first);
+    for (int64_t c = 0; c < count; ++c) {
+      Exponentiate(max[first + c], p + (first + c) * kTileKeys, lanes + c * kDotLanes);
+    }
+    float sums[kTileRows];
+    FoldEight(reinterpret_cast<const float(*)[kDotLanes]>(lanes), sums);
+    for (int64_t c = 0; c < count; ++c) {
+      float& denominator = block.denominator[first + c];
+      denominator = denominator * block.correction[first + c] + sums[c];
+    }
+  }
 }
 
 // A strip of widened values: key j's dimensions [dim_first, dim_first + dims) at values +
@@ -243,9 +267,7 @@ void AttendBlock(const AttentionArgs& args, Block& block) {
       ++tile.query_begin;
     }
     ScoreTile<kDtype>(args, block, tile);
-    for (int64_t i = tile.query_begin; i < block.count; ++i) {
-      SoftmaxTile(tile, i, args.scratch + kProbabilitiesOffset + i * kTileKeys, block);
-    }
+    SoftmaxTile(tile, args.scratch + kProbabilitiesOffset, block);
     AddTileValues<kDtype>(args, block, tile);
   }
   for (int64_t i = 0; i < block.count; ++i) {
