@@ -19,8 +19,8 @@ float ExpOf(float x) { return Exp(F32x1{x}).value; }
 // The spacing of floats at `exact`, the smallest one below the normal range.
 double UlpAt(double exact) { return std::ldexp(1.0, std::max(std::ilogb(exact) - 23, -149)); }
 
-// Every float would take a minute (and gives 1.00 at worst); a step that is prime to the mantissa's
-// length meets every exponent at places of its own.
+// Every float takes minutes; over all of them the worst is 0.8913 ulp, at -5.848642. A step that is
+// prime to the mantissa's length meets every exponent at places of its own.
 constexpr uint32_t kStep = 251;
 
 template <class Check>
@@ -31,7 +31,7 @@ void ForFloats(float from, float to, Check check) {
   }
 }
 
-TEST(Exp, IsWithinOneUlp) {
+TEST(Exp, IsWithinNineTenthsOfAnUlp) {
   double worst = 0;
   float worst_at = 0;
   const auto check = [&](float x) {
@@ -42,9 +42,9 @@ TEST(Exp, IsWithinOneUlp) {
       worst_at = x;
     }
   };
-  ForFloats(0.0f, 88.722839f, check);
+  ForFloats(0.0f, 0x1.62e42ep+6f, check);
   ForFloats(-0.0f, -103.9720f, check);
-  EXPECT_LE(worst, 1.01) << "at " << worst_at;
+  EXPECT_LE(worst, 0.892) << "at " << worst_at;
   RecordProperty("worst_ulp", fmt::format("{:.4f} at {}", worst, worst_at));
 }
 
