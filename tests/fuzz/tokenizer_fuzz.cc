@@ -21,9 +21,13 @@ class Input {
     rest_.remove_prefix(1);
     return byte;
   }
-  size_t Index(size_t count) { return (size_t{Byte()} << 8 | Byte()) % count; }
+  size_t Index(size_t count) {
+    const size_t high = Byte();
+    return (high << 8 | Byte()) % count;
+  }
   std::string Text() {
-    const size_t bytes = std::min<size_t>(Byte() % 16, rest_.size());
+    const size_t wanted = Byte() % 16;
+    const size_t bytes = std::min(wanted, rest_.size());
     const std::string text(rest_.substr(0, bytes));
     rest_.remove_prefix(bytes);
     return text;
