@@ -73,6 +73,7 @@ std::vector<std::string> KeysOfAllCommands() {
 absl::Status RunCommand(const CommandRow& row, int argc, char** argv, Console& console) {
   CLI::App app{std::string(row.description), fmt::format("stoker {}", row.name)};
   app.allow_extras();
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.footer(ExitStatusHelp());
   std::string config;
   const std::unique_ptr<Command> command = row.make();

@@ -110,8 +110,10 @@ class BenchCommand final : public Command {
   }
 
   absl::StatusOr<SequenceRequest> MakeRequest(const Engine& engine) const {
-    SequenceRequest request = {
-        .sampling = {.temperature = 0}, .tokens_max = tokens_, .stop_at_end = false};
+    SequenceRequest request;
+    request.sampling.temperature = 0;
+    request.tokens_max = tokens_;
+    request.stop_at_end = false;
     if (file_.empty()) {
       for (int64_t i = 0; i < prompt_tokens_; ++i) {
         request.prompt.push_back(

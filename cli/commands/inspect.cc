@@ -62,11 +62,11 @@ template <typename Key>
 std::string FormatTallies(const std::map<Key, Tally>& tallies, uint64_t total_bytes) {
   std::string text;
   for (const auto& [key, tally] : tallies) {
-    text += fmt::format("  {:<12}{:>12}  {:5.1f} %  {} tensors\n", NameOf(key),
+    text += fmt::format("  {:<24}{:>12}  {:5.1f} %  {} tensor{}\n", NameOf(key),
                         FormatBytes(tally.bytes),
                         100.0 * static_cast<double>(tally.bytes) /
                             static_cast<double>(std::max<uint64_t>(1, total_bytes)),
-                        tally.tensors);
+                        tally.tensors, tally.tensors == 1 ? "" : "s");
   }
   return text;
 }
@@ -125,10 +125,11 @@ std::string FormatArchitecture(const ModelConfig& c, std::string_view family) {
   if (!c.name.empty()) text += fmt::format("  name        {}\n", c.name);
   text += fmt::format(
       "  layers      {}{}{}\n", c.layer_count,
-      c.leading_dense_layers > 0 ? fmt::format(", the first {} dense", c.leading_dense_layers)
+      c.leading_dense_layers > 0 ? fmt::format(", {} of them dense", c.leading_dense_layers)
                                  : std::string(),
-      c.mtp_layer_count > 0 ? fmt::format(", and {} for multi-token prediction", c.mtp_layer_count)
-                            : std::string());
+      c.mtp_layer_count > 0
+          ? fmt::format(", and {} for multi-token prediction, kept aside", c.mtp_layer_count)
+          : std::string());
   text += fmt::format("  hidden      {}\n  vocabulary  {}\n  context     {}\n", c.hidden,
                       c.vocab_count, c.context_max);
   text +=
@@ -151,7 +152,7 @@ std::string FormatExperts(const Inspection& inspection) {
   std::string text = fmt::format("experts       {}, {}\n", experts.expert_count(),
                                  FormatBytes(experts.total_bytes()));
   for (const SlotClass& c : inspection.plan.cache.classes) {
-    text += fmt::format("  {:<12}{:>12}  in slots of {}\n", fmt::format("{} x", c.expert_count),
+    text += fmt::format("  {:<24}{:>12}  in slots of {}\n", fmt::format("{} x", c.expert_count),
                         FormatBytes(c.expert_bytes), FormatBytes(c.slot_bytes));
   }
   return text;

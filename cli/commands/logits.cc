@@ -55,13 +55,15 @@ class LogitsCommand final : public Command {
     const int64_t tokens = static_cast<int64_t>(ids.size());
     std::vector<SafetensorsWriter::Tensor> tensors = {{"logits", {tokens, config.vocab_count}}};
     if (hidden_) tensors.push_back({"hidden", {config.layer_count + 1, tokens, config.hidden}});
-    ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsWriter> writer,
-                     SafetensorsWriter::Create(output_, tensors));
+    const absl::StatusOr<std::unique_ptr<SafetensorsWriter>> created =
+        SafetensorsWriter::Create(output_, tensors);
+    if (!created.ok()) return absl::InternalError(created.status().message());
+    SafetensorsWriter& writer = **created;
     RETURN_IF_ERROR(engine.Evaluate(ids, hidden_, [&](const Engine::EvaluatedRows& rows) {
       if (Interrupted()) return absl::CancelledError("interrupted");
-      return WriteRows(*writer, config, tokens, rows);
+      return WriteRows(writer, config, tokens, rows);
     }));
-    return writer->Close();
+    return writer.Close();
   }
 
   absl::Status WriteRows(SafetensorsWriter& writer, const ModelConfig& config, int64_t tokens,
