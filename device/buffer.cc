@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -26,7 +27,9 @@ size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * u
 
 size_t PageBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
+// For the system, or for this process.
 bool AreHugePagesOff() {
+  if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1) return true;
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
   std::string line;
   return !std::getline(file, line) || line.find("[never]") != std::string::npos;

@@ -36,6 +36,14 @@ void AddNotice(EngineInfo& info, std::string notice) {
   info.notices.push_back(std::move(notice));
 }
 
+// Small pages cost a few per cent of speed and a notice; nothing else depends on them.
+void AddPagesNotice(EngineInfo& info, const HostBuffer& arena) {
+  if (arena.pages().find("off") == std::string::npos) return;
+  AddNotice(info, fmt::format("the expert slots are on {}: slower by a little; try: echo madvise > "
+                              "/sys/kernel/mm/transparent_hugepage/enabled",
+                              arena.pages()));
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> OpenTokenizer(const GgufModel& gguf,
                                                          const ModelConfig& config) {
   ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::FromGguf(gguf));
@@ -113,6 +121,7 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
   ASSIGN_OR_RETURN(parts.cache,
                    ExpertCache::Create(experts, parts.info.plan.cache, cache_options,
                                        *parts.expert_reader, *parts.clock, parts.ledger.get()));
+  AddPagesNotice(parts.info, parts.cache->arena());
   return absl::OkStatus();
 }
 
