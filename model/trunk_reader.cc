@@ -96,20 +96,23 @@ void PieceReader::Submit(size_t index) {
 
 absl::Status PieceReader::Failure(const Piece& piece, absl::StatusCode code,
                                   std::string_view what) const {
-  std::string_view tensor = "weights";
-  for (const TrunkTensor& t : tensors_) {
-    const GgufTensor& source = *t.source;
+  const GgufTensor* first = nullptr;
+  const GgufTensor* last = nullptr;
+  for (const TrunkTensor& tensor : tensors_) {
+    const GgufTensor& source = *tensor.source;
     const bool overlaps = source.file == piece.file &&
                           source.offset < piece.offset + piece.wanted &&
                           piece.offset < source.offset + source.bytes;
-    if (overlaps) {
-      tensor = source.name;
-      break;
-    }
+    if (!overlaps) continue;
+    if (first == nullptr || source.offset < first->offset) first = &source;
+    if (last == nullptr || source.offset > last->offset) last = &source;
   }
-  return absl::Status(
-      code, fmt::format("reading {} from {} at byte {}: {}", tensor,
-                        gguf_.paths()[static_cast<size_t>(piece.file)], piece.offset, what));
+  const std::string names = first == nullptr ? "weights"
+                            : first == last  ? first->name
+                                             : fmt::format("{} to {}", first->name, last->name);
+  return absl::Status(code, fmt::format("reading {} from {}, bytes {} to {}: {}", names,
+                                        gguf_.paths()[static_cast<size_t>(piece.file)],
+                                        piece.offset, piece.offset + piece.wanted, what));
 }
 
 absl::StatusOr<bool> PieceReader::Complete(const ReadCompletion& completion) {

@@ -39,7 +39,7 @@ absl::Status ReadScale(const GgufModel& gguf, ModelConfig& config) {
   config.rope.magnitude = 1;
   double scale = 1.0 / std::sqrt(static_cast<double>(config.key_dim));
   ASSIGN_OR_RETURN(const std::string type, gguf.String(key("rope.scaling.type"), "none"));
-  if (type == "yarn") {
+  if (std::string_view(type) == "yarn") {
     ASSIGN_OR_RETURN(const double factor, gguf.Float(key("rope.scaling.factor"), 1.0));
     ASSIGN_OR_RETURN(const double multiplier,
                      gguf.Float(key("rope.scaling.yarn_log_multiplier"), 0.0));
