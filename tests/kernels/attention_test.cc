@@ -260,6 +260,43 @@ TEST_P(AttentionOnAnyBackend, HowRowsAreCutIntoCallsCannotBeSeen) {
   }
 }
 
+// The first row sees two keys, the second row a third one, whose value is infinite in dimension 0.
+// In dimension 1 the first row's result is -0 (the product of the first key underflows); a third
+// key of weight 0 would turn it into +0, and make dimension 0 a NaN.
+TEST_P(AttentionOnAnyBackend, AKeyThatARowDoesNotSeeCannotTouchIt) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float keys[] = {-60.0f, 0.0f, 0.0f};
+  const float values[][2] = {{1.0f, -0x1p-100f}, {1.0f, -0.0f}, {kInfinity, 1.0f}};
+  for (int heads = 1; heads <= 9; ++heads) {
+    const std::vector<float> q(static_cast<size_t>(2 * heads), 1.0f);
+    std::vector<float> out(static_cast<size_t>(4 * heads));
+    const auto floats = static_cast<size_t>(AttentionScratchFloats(2, heads, 1, 2));
+    const GuardedBytes scratch(floats * sizeof(float));
+    ops().attention({.q = q.data(),
+                     .q_row_stride = heads,
+                     .q_head_stride = 1,
+                     .out = out.data(),
+                     .out_row_stride = 2 * heads,
+                     .out_head_stride = 2,
+                     .rows = 2,
+                     .heads = heads,
+                     .key_dim = 1,
+                     .value_dim = 2,
+                     .keys = keys,
+                     .values = values,
+                     .key_stride = 1,
+                     .value_stride = 2,
+                     .kv_dtype = Dtype::kF32,
+                     .visible = 2,
+                     .scratch = reinterpret_cast<float*>(scratch.data())});
+    for (size_t h = 0; h < static_cast<size_t>(heads); ++h) {
+      EXPECT_TRUE(SameBits(std::span(out).subspan(2 * h, 2), std::vector<float>{1.0f, -0.0f}))
+          << "head " << h << " of " << heads;
+      EXPECT_EQ(out[static_cast<size_t>(2 * heads) + 2 * h], kInfinity);
+    }
+  }
+}
+
 TEST_P(AttentionOnAnyBackend, OneKeyGivesItsValue) {
   const Shape shape = {.key_dim = 8, .value_dim = 8, .first_key = 5, .visible = 6};
   const AttentionCase test(shape);

@@ -61,6 +61,16 @@ class FloatProduct {
   }
   std::vector<float> Run(const Ops& ops) const { return Run(ops, 0, view_.rows); }
 
+  template <class Value>
+  void SetWeight(int64_t i, Value value) {
+    std::memcpy(weights_.data() + static_cast<size_t>(i) * sizeof(value), &value, sizeof(value));
+  }
+  void SetActivations(float value) {
+    for (const auto& row : rows_) {
+      std::fill_n(reinterpret_cast<float*>(row->data()), view_.cols, value);
+    }
+  }
+
   const MatrixView& view() const { return view_; }
   float x(int64_t j, int64_t i) const {
     return reference::LoadFloat(Dtype::kF32, x_[static_cast<size_t>(j)], i);
@@ -130,6 +140,36 @@ TEST_P(FloatDotOnBackend, WeightsMayLieAtAnyAddress) {
       for (const int64_t count : {1, 4}) {
         ExpectReferenceBits(FloatProduct(Shape(dtype, 5, 83), count, WeightStyle::kRandom,
                                          ActivationStyle::kNormal, slack));
+      }
+    }
+  }
+}
+
+// Every product underflows to -0. A lane that has met one stays -0 until the end, so adding a zero
+// for a column that does not exist would show: it turns -0 into +0.
+TEST_P(FloatDotOnBackend, ColumnsPastTheEndAddNothing) {
+  constexpr uint16_t kSmallestHalf = 1;
+  constexpr uint16_t kSmallBfloat16 = 0x0080;  // 2^-126
+  for (const Dtype dtype : kFloatDtypes) {
+    for (int64_t cols = 1; cols <= 100; ++cols) {
+      for (const int64_t count : {1, 2, 4}) {
+        FloatProduct product(Shape(dtype, 3, cols), count, WeightStyle::kZero,
+                             ActivationStyle::kZero);
+        for (int64_t i = 0; i < 3 * cols; ++i) {
+          if (dtype == Dtype::kF32) {
+            product.SetWeight(i, 0x1p-126f);
+          } else {
+            product.SetWeight(i, dtype == Dtype::kF16 ? kSmallestHalf : kSmallBfloat16);
+          }
+        }
+        product.SetActivations(-0x1p-140f);
+        // Short rows leave some lanes at their +0.
+        const float expected = cols < 32 ? 0.0f : -0.0f;
+        const std::vector<float> out = product.Run(ops());
+        EXPECT_TRUE(SameBits(std::span(out).subspan(kGuard, 3),
+                             std::vector<float>{expected, expected, expected}))
+            << NameOf(dtype) << " cols " << cols << " count " << count;
+        ExpectReferenceBits(product);
       }
     }
   }
