@@ -2,6 +2,10 @@
 #include "kernels/cpu/any_dot.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/formats/formats.h"
+#if defined(__AVX512VNNI__)
+#include "kernels/cpu/avx512_panel.h"
+#include "kernels/cpu/avx512_walk.h"
+#endif
 
 namespace stoker::cpu::STOKER_ISA {
 namespace {
@@ -11,7 +15,15 @@ void MatmulOf(const MatmulArgs& args) {
   if constexpr (Format::kActivation == ActivationKind::kF32) {
     MatmulFloat(args);
   } else {
+#if defined(__AVX512VNNI__)
+    if (args.panels != nullptr && args.count >= kPanelRowsMin) {
+      PanelMatmul<Format>(args);
+    } else {
+      WalkMatmul<Format>(args);
+    }
+#else
     AnyMatmul<Format>(args);
+#endif
   }
 }
 

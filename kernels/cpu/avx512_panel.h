@@ -1,0 +1,274 @@
+// Multiplies weight rows with panels of sixteen activation rows in lanes: prompts and batches.
+//
+// Each tile of weight rows is unpacked once, block by block, into a small array, and meets all the
+// panels of a pass there: a 32-bit broadcast of four weights times a vector of four values of each
+// of sixteen rows. Four weight rows by two panels are in registers at a time, so that six loads
+// feed eight multiplications.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/cpu/avx512_blocks.h"
+#include "kernels/ops.h"
+#include "kernels/panel.h"
+
+namespace stoker::cpu::STOKER_ISA {
+namespace {
+
+inline constexpr int kTileRows = 8;    // weight rows unpacked together
+inline constexpr int kPassPanels = 4;  // panels that meet them before the next pass
+inline constexpr int kRowsInRegisters = 4;
+
+// One 256-value group of a tile of weight rows, unpacked.
+struct alignas(64) UnpackedSuperblocks {
+  uint8_t q[kTileRows][256];
+  int32_t scale[kTileRows][16];      // of 16 values each, or of 32: the first eight
+  int32_t scale_pair[kTileRows][8];  // two 16-bit scales each (formats with an offset)
+  int32_t minimum_pair[kTileRows][4];
+  float d[kTileRows];
+  float dmin[kTileRows];
+};
+struct alignas(64) UnpackedBlocks {
+  uint8_t q[kTileRows][256];
+  float d[kTileRows][8];
+};
+
+// The strands of a pass: [strand][weight row][panel], sixteen activation rows in lanes.
+struct alignas(64) PassStrands {
+  __m512 s[8][kTileRows][kPassPanels];
+};
+
+inline __m512i BroadcastWord(const void* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return _mm512_set1_epi32(word);
+}
+
+template <typename Format>
+inline void UnpackRow(const typename Format::Block& block, int r, UnpackedSuperblocks& to) {
+  using Blocks = Avx512Blocks<Format>;
+  __m512i u[4];
+  Blocks::Unpack(block, u);
+  StoreNatural<Blocks::kOrder>(u, to.q[r]);
+  if constexpr (Format::kHasMinima) {
+    const __m512i header =
+        _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(&block.header)));
+    const __m128i decoded = _mm512_castsi512_si128(DecodeHeaders(header));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to.scale[r]), _mm256_cvtepu8_epi32(decoded));
+    _mm_store_si128(reinterpret_cast<__m128i*>(to.minimum_pair[r]),
+                    _mm_cvtepu8_epi16(_mm_srli_si128(decoded, 8)));
+    to.d[r] = _cvtsh_ss(static_cast<uint16_t>(block.header.d[0] | (block.header.d[1] << 8)));
+    to.dmin[r] =
+        _cvtsh_ss(static_cast<uint16_t>(block.header.dmin[0] | (block.header.dmin[1] << 8)));
+  } else {
+    const __m128i scale = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block.scale));
+    _mm512_store_si512(to.scale[r], _mm512_cvtepi8_epi32(scale));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to.scale_pair[r]), _mm256_cvtepi8_epi16(scale));
+    to.d[r] = _cvtsh_ss(static_cast<uint16_t>(block.d[0] | (block.d[1] << 8)));
+  }
+}
+
+// Adds the products of 4 * kSteps values, from word `first` of each row on, to sums[row][panel].
+template <int kSteps, int kPanels>
+inline void AddProducts(const uint8_t (*q)[256], int first, const int8_t (*const* x)[16][4],
+                        __m512i sums[kRowsInRegisters][kPanels]) {
+#pragma GCC unroll 8
+  for (int k = first; k < first + kSteps; ++k) {
+    __m512i values[kPanels];
+    for (int p = 0; p < kPanels; ++p) values[p] = _mm512_load_si512(x[p][k]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowsInRegisters; ++r) {
+      const __m512i w = BroadcastWord(&q[r][4 * k]);
+      for (int p = 0; p < kPanels; ++p) {
+        sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], w, values[p]);
+      }
+    }
+  }
+}
+
+// Weight rows [row, row + 4) of an unpacked superblock and kPanels panels, into one strand.
+template <typename Format, int kPanels>
+inline void MultiplySuperblock(const UnpackedSuperblocks& w, int row,
+                               const Q8x256PanelGroup* const* panels, int first_panel,
+                               __m512 (*strand)[kPassPanels]) {
+  constexpr int kSubBlocks = Format::kHasMinima ? 8 : 16;
+  const int8_t(*x[kPanels])[16][4];
+  for (int p = 0; p < kPanels; ++p) x[p] = panels[p]->q;
+  __m512i isum[kRowsInRegisters][kPanels];
+  for (auto& sums : isum) {
+    for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+  }
+  for (int j = 0; j < kSubBlocks; ++j) {
+    __m512i dot[kRowsInRegisters][kPanels];
+    for (auto& sums : dot) {
+      for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+    }
+    constexpr int kSteps = 64 / kSubBlocks;
+    AddProducts<kSteps, kPanels>(w.q + row, kSteps * j, x, dot);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowsInRegisters; ++r) {
+      const __m512i scale = _mm512_set1_epi32(w.scale[row + r][j]);
+      for (int p = 0; p < kPanels; ++p) {
+        isum[r][p] = _mm512_add_epi32(isum[r][p], _mm512_mullo_epi32(dot[r][p], scale));
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRowsInRegisters; ++r) {
+    for (int p = 0; p < kPanels; ++p) {
+      __m512i correction = _mm512_setzero_si512();
+      constexpr int kPairs = Format::kHasMinima ? 4 : 8;
+      for (int i = 0; i < kPairs; ++i) {
+        const void* pair =
+            Format::kHasMinima ? &w.minimum_pair[row + r][i] : &w.scale_pair[row + r][i];
+        const void* sums = Format::kHasMinima ? panels[p]->sums32[i] : panels[p]->sums16[i];
+        correction = _mm512_dpwssd_epi32(correction, BroadcastWord(pair), _mm512_load_si512(sums));
+      }
+      const __m512 dx = _mm512_load_ps(panels[p]->d);
+      const __m512 dw = _mm512_set1_ps(w.d[row + r]);
+      __m512& s = strand[row + r][first_panel + p];
+      if constexpr (Format::kHasMinima) {
+        const __m512 dmin = _mm512_set1_ps(w.dmin[row + r]);
+        const __m512 sum =
+            _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(isum[r][p]), s);
+        s = _mm512_fnmadd_ps(_mm512_mul_ps(dmin, dx), _mm512_cvtepi32_ps(correction), sum);
+      } else {
+        const __m512i exact = _mm512_sub_epi32(isum[r][p], _mm512_slli_epi32(correction, 5));
+        s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(exact), s);
+      }
+    }
+  }
+}
+
+template <typename Format, int kPanels>
+inline void MultiplyGroup(const UnpackedSuperblocks& w, int64_t b, const Q8x256PanelGroup* const* x,
+                          int first_panel, PassStrands& strands) {
+  for (int row = 0; row < kTileRows; row += kRowsInRegisters) {
+    MultiplySuperblock<Format, kPanels>(w, row, x, first_panel, strands.s[b % 8]);
+  }
+}
+
+template <typename Format>
+inline void UnpackGroup(const typename Format::Block* row, int64_t g, int64_t, int r,
+                        UnpackedSuperblocks& to) {
+  UnpackRow<Format>(row[g], r, to);
+}
+
+template <typename Format>
+inline void UnpackGroup(const typename Format::Block* row, int64_t g, int64_t block_count, int r,
+                        UnpackedBlocks& to) {
+  using Blocks = Avx512Blocks<Format>;
+  using Block = typename Format::Block;
+  const Block* blocks = row + 8 * g;
+  Block rest[8] = {};
+  const int64_t left = block_count - 8 * g;
+  if (left < 8) {
+    __builtin_memcpy(rest, blocks, static_cast<size_t>(left) * sizeof(Block));
+    blocks = rest;
+  }
+  __m512i u[4];
+  Blocks::Unpack(blocks, u);
+  StoreNatural<Blocks::kOrder>(u, to.q[r]);
+  for (int b = 0; b < 8; ++b) {
+    to.d[r][b] = _cvtsh_ss(static_cast<uint16_t>(blocks[b].d[0] | (blocks[b].d[1] << 8)));
+  }
+}
+
+// Eight blocks of 32 of all rows of the tile: one for each strand.
+template <typename Format, int kPanels>
+inline void MultiplyGroup(const UnpackedBlocks& w, int64_t, const Q8x32PanelGroup* const* panels,
+                          int first_panel, PassStrands& strands) {
+  const int8_t(*x[kPanels])[16][4];
+  for (int p = 0; p < kPanels; ++p) x[p] = panels[p]->q;
+  for (int row = 0; row < kTileRows; row += kRowsInRegisters) {
+    for (int b = 0; b < 8; ++b) {
+      __m512i isum[kRowsInRegisters][kPanels];
+      __m512 dx[kPanels];
+      for (int p = 0; p < kPanels; ++p) {
+        // Weights are an offset too large: start below zero by that many sums.
+        const __m512i sums = _mm512_load_si512(panels[p]->sums[b]);
+        const __m512i offset = _mm512_sub_epi32(
+            _mm512_setzero_si512(), _mm512_slli_epi32(sums, Avx512Blocks<Format>::kOffsetBits));
+        for (int r = 0; r < kRowsInRegisters; ++r) isum[r][p] = offset;
+        dx[p] = _mm512_load_ps(panels[p]->d[b]);
+      }
+      AddProducts<8, kPanels>(w.q + row, 8 * b, x, isum);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRowsInRegisters; ++r) {
+        const __m512 dw = _mm512_set1_ps(w.d[row + r][b]);
+        for (int p = 0; p < kPanels; ++p) {
+          __m512& s = strands.s[b][row + r][first_panel + p];
+          s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx[p]), _mm512_cvtepi32_ps(isum[r][p]), s);
+        }
+      }
+    }
+  }
+}
+
+// Sums the strands of a pass and stores one value for each weight row and activation row.
+inline void StorePass(const MatmulArgs& args, const PassStrands& strands, int64_t first_row,
+                      int64_t first_x, int panel_count) {
+  const int64_t rows = args.row_end - first_row < kTileRows ? args.row_end - first_row : kTileRows;
+  for (int p = 0; p < panel_count; ++p) {
+    alignas(64) float sums[kTileRows][kPanelRows];
+    for (int r = 0; r < kTileRows; ++r) {
+      const auto s = [&](int i) { return strands.s[i][r][p]; };
+      const __m512 even = _mm512_add_ps(_mm512_add_ps(s(0), s(4)), _mm512_add_ps(s(2), s(6)));
+      const __m512 odd = _mm512_add_ps(_mm512_add_ps(s(1), s(5)), _mm512_add_ps(s(3), s(7)));
+      _mm512_store_ps(sums[r], _mm512_add_ps(even, odd));
+    }
+    const int64_t x = first_x + p * kPanelRows;
+    for (int64_t j = 0; j < kPanelRows && x + j < args.count; ++j) {
+      for (int64_t r = 0; r < rows; ++r) args.out[x + j][first_row + r] = sums[r][j];
+    }
+  }
+}
+
+// A tile of weight rows and `panel_count` panels, the first of which holds activation row first_x.
+template <typename Format, typename Unpacked, typename PanelGroup>
+void MultiplyTile(const MatmulArgs& args, int64_t first_row, int64_t first_x, int panel_count) {
+  const int64_t block_count = args.w.cols / Format::kBlockValues;
+  const int64_t group_count = (args.w.cols + 255) / 256;
+  const auto* blocks = reinterpret_cast<const typename Format::Block*>(args.w.data);
+  const auto* panels = reinterpret_cast<const PanelGroup*>(args.panels);
+  PassStrands strands;
+  for (auto& strand : strands.s) {
+    for (auto& row : strand) {
+      for (int p = 0; p < panel_count; ++p) row[p] = _mm512_setzero_ps();
+    }
+  }
+  Unpacked unpacked;
+  for (int64_t g = 0; g < group_count; ++g) {
+    for (int r = 0; r < kTileRows; ++r) {
+      const int64_t row = first_row + r < args.row_end ? first_row + r : args.row_end - 1;
+      UnpackGroup<Format>(blocks + row * block_count, g, block_count, r, unpacked);
+    }
+    const PanelGroup* x[kPassPanels];
+    for (int p = 0; p < panel_count; ++p) {
+      x[p] = panels + (first_x / kPanelRows + p) * group_count + g;
+    }
+    int p = 0;
+    for (; p + 1 < panel_count; p += 2) MultiplyGroup<Format, 2>(unpacked, g, x + p, p, strands);
+    if (p < panel_count) MultiplyGroup<Format, 1>(unpacked, g, x + p, p, strands);
+  }
+  StorePass(args, strands, first_row, first_x, panel_count);
+}
+
+template <typename Format>
+void PanelMatmul(const MatmulArgs& args) {
+  constexpr int64_t kPassRows = kPassPanels * kPanelRows;
+  for (int64_t j = 0; j < args.count; j += kPassRows) {
+    const int64_t left = (args.count - j + kPanelRows - 1) / kPanelRows;
+    const int panel_count = static_cast<int>(left < kPassPanels ? left : kPassPanels);
+    for (int64_t r = args.row_begin; r < args.row_end; r += kTileRows) {
+      if constexpr (Format::kActivation == ActivationKind::kQ8x256) {
+        MultiplyTile<Format, UnpackedSuperblocks, Q8x256PanelGroup>(args, r, j, panel_count);
+      } else {
+        MultiplyTile<Format, UnpackedBlocks, Q8x32PanelGroup>(args, r, j, panel_count);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace stoker::cpu::STOKER_ISA
