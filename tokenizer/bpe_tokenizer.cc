@@ -60,7 +60,7 @@ absl::StatusOr<MergeTable> ReadMerges(const std::vector<std::string>& lines,
     const size_t space = line.find(' ', 1);
     if (space == std::string_view::npos || space + 1 == line.size()) {
       return absl::InvalidArgumentError(fmt::format(
-          "{}[{}] is '{}', not two texts with a space between them", kMergesKey, rank, line));
+          "{}[{}] is {}, not two texts with a space between them", kMergesKey, rank, Shown(line)));
     }
     joined.assign(line.substr(0, space)).append(line.substr(space + 1));
     const TokenId left = find(line.substr(0, space));
@@ -68,9 +68,9 @@ absl::StatusOr<MergeTable> ReadMerges(const std::vector<std::string>& lines,
     const TokenId merged = find(joined);
     if (left == kNoToken || right == kNoToken || merged == kNoToken) {
       return absl::InvalidArgumentError(
-          fmt::format("{}[{}] is '{}', but its parts and '{}' are not all in the vocabulary; "
+          fmt::format("{}[{}] is {}, but its parts and {} are not all in the vocabulary; "
                       "tokens and merges are of different models, or the file is damaged",
-                      kMergesKey, rank, line, joined));
+                      kMergesKey, rank, Shown(line), Shown(joined)));
     }
     // Text never becomes a token without text.
     if (IsHidden(vocabulary.type(merged))) continue;
@@ -170,9 +170,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpeTokenizer(const GgufModel& ggu
   const PreTokenization* pre = FindPreTokenization(pre_name);
   if (pre == nullptr) {
     return absl::UnimplementedError(
-        fmt::format("{} is '{}', a pre-tokenization this version does not know (it knows {}); try "
+        fmt::format("{} is {}, a pre-tokenization this version does not know (it knows {}); try "
                     "a newer version",
-                    kPreKey, pre_name, KnownNames()));
+                    kPreKey, Shown(pre_name), KnownNames()));
   }
   ASSIGN_OR_RETURN(Vocabulary vocabulary,
                    Vocabulary::Read(gguf, {.to_bytes = BytesOfToken, .adds_bos = pre->adds_bos}));

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "tokenizer/bpe_tokenizer.h"
 #include "tokenizer/sentencepiece_tokenizer.h"
+#include "tokenizer/vocabulary.h"
 
 namespace stoker {
 namespace {
@@ -29,7 +30,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufModel& 
     known.append(known.empty() ? "" : ", ").append(kind.model);
   }
   return absl::UnimplementedError(fmt::format(
-      "{} is '{}', a kind this version does not know (it knows {})", kModelKey, model, known));
+      "{} is {}, a kind this version does not know (it knows {})", kModelKey, Shown(model), known));
 }
 
 }  // namespace stoker

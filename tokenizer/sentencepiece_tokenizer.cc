@@ -174,8 +174,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(const Gguf
   const std::vector<std::string>& texts = *gguf.Strings("tokenizer.ggml.tokens");
   for (size_t i = 0; i < count; ++i) {
     if (vocabulary.type(static_cast<TokenId>(i)) == TokenType::kByte && ByteNamed(texts[i]) < 0) {
-      return absl::InvalidArgumentError(fmt::format(
-          "tokenizer.ggml.tokens[{}] is of type byte, but '{}' is not like <0x0A>", i, texts[i]));
+      return absl::InvalidArgumentError(
+          fmt::format("tokenizer.ggml.tokens[{}] is of type byte, but {} is not like <0x0A>", i,
+                      Shown(texts[i])));
     }
   }
   ASSIGN_OR_RETURN(const std::vector<double> scores, gguf.Floats(kScoresKey));

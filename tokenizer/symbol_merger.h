@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "base/check.h"
 #include "tokenizer/tokenizer.h"
 
 namespace stoker {

@@ -49,6 +49,11 @@ absl::StatusOr<TokenId> ReadId(const GgufModel& gguf, std::string_view key, int3
 
 }  // namespace
 
+std::string Shown(std::string_view text) {
+  constexpr size_t kShownMax = 48;
+  return fmt::format("{:?}{}", text.substr(0, kShownMax), text.size() > kShownMax ? "..." : "");
+}
+
 absl::StatusOr<Vocabulary> Vocabulary::Read(const GgufModel& gguf, const Defaults& defaults) {
   const std::vector<std::string>* texts = gguf.Strings(kTokensKey);
   if (texts == nullptr || texts->empty()) {
@@ -95,7 +100,7 @@ absl::Status Vocabulary::ReadTokens(const std::vector<std::string>& texts, ToByt
     }
     // Empty entries are holes in the table, and there may be several.
     if (!text.empty() && !seen.insert(text).second) {
-      return Malformed(fmt::format("{}[{}] is '{}' for the second time", kTokensKey, i, text));
+      return Malformed(fmt::format("{}[{}] is {} for the second time", kTokensKey, i, Shown(text)));
     }
     const TokenType type = types_[i];
     if (IsHidden(type)) {

@@ -30,6 +30,10 @@ constexpr bool IsHidden(TokenType type) {
   return type == TokenType::kUnknown || type == TokenType::kControl || type == TokenType::kUnused;
 }
 
+// Text from a file as messages show it: quoted, cut short, and with escapes for what a terminal
+// would act on.
+std::string Shown(std::string_view text);
+
 class Vocabulary {
  public:
   // Turns the text of a normal or user-defined token, as the file writes it, into the bytes that

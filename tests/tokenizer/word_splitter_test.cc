@@ -5,6 +5,7 @@
 
 #include <set>
 #include <string>
+#include <utility>
 
 #include "tokenizer/pre_tokenization.h"
 
@@ -84,6 +85,22 @@ TEST(PreTokenizations, NamesAreUnique) {
     }
   }
   EXPECT_EQ(FindPreTokenization("gpt-3"), nullptr);
+}
+
+// A model's name finds the row whose golden ids are tested.
+TEST(PreTokenizations, ModelsOfOneFamilyShareARow) {
+  const std::pair<std::string_view, std::string_view> kSame[] = {
+      {"olmo", "gpt-2"},         {"refact", "starcoder"}, {"llama3", "llama-bpe"},
+      {"llama-v3", "llama-bpe"}, {"chatglm-bpe", "glm4"}, {"deepseek-r1-qwen", "qwen2"},
+      {"llama4", "gpt-4o"},      {"minimax-m2", "gpt-4o"}};
+  for (const auto& [name, first] : kSame) {
+    ASSERT_NE(FindPreTokenization(name), nullptr) << name;
+    EXPECT_EQ(FindPreTokenization(name)->names[0], first);
+  }
+  for (const std::string_view name :
+       {"default", "qwen35", "kimi-k2", "deepseek-v3", "deepseek-llm", "deepseek-coder"}) {
+    ASSERT_NE(FindPreTokenization(name), nullptr) << name;
+  }
 }
 
 TEST(WordSplitter, CutsAsQwen2Does) {
