@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <iterator>
 
-#include "base/check.h"
 #include "base/status.h"
 #include "base/units.h"
 #include "runtime/sampler.h"
@@ -102,10 +101,9 @@ struct Need {
   uint64_t AtContext(int context) const {
     EngineOptions shorter = options;
     shorter.context = context;
-    const absl::StatusOr<StepLimits> limits = ResolveLimits(spec.config, shorter);
-    CHECK(limits.ok());  // no longer than the context that was resolved before
+    const StepLimits limits = ResolveLimits(spec.config, shorter);
     return cache_bytes +
-           FixedBytes(PlanFixedParts(spec, shorter, *limits, thread_count, tokenizer_bytes));
+           FixedBytes(PlanFixedParts(spec, shorter, limits, thread_count, tokenizer_bytes));
   }
 
   // The longest context below `context` that fits in `budget`; 0 when none does.
@@ -177,7 +175,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions
                                       const MemoryLimits& limits, int thread_count,
                                       absl::Span<const size_t> alignments,
                                       uint64_t tokenizer_bytes) {
-  ASSIGN_OR_RETURN(const StepLimits sizes, ResolveLimits(spec.config, options));
+  const StepLimits sizes = ResolveLimits(spec.config, options);
   MemoryPlan plan = PlanFixedParts(spec, options, sizes, thread_count, tokenizer_bytes);
   const uint64_t fixed_bytes = FixedBytes(plan);
   const int pins_min = spec.config.experts_used;

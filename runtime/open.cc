@@ -44,6 +44,14 @@ void AddPagesNotice(EngineInfo& info, const HostBuffer& arena) {
                               arena.pages()));
 }
 
+std::string ContextNotice(const StepLimits& limits, const ModelConfig& config) {
+  if (limits.context <= config.context_max) return {};
+  return fmt::format(
+      "the context of {} is above the {} positions that the file names for this model: beyond "
+      "them its text may get worse",
+      limits.context, config.context_max);
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> OpenTokenizer(const GgufModel& gguf,
                                                          const ModelConfig& config) {
   ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::FromGguf(gguf));
@@ -139,7 +147,8 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   parts.info.isa = ops->name;
   ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(options.model_path));
   ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Read(gguf));
-  ASSIGN_OR_RETURN(parts.limits, ResolveLimits(spec.config, options));
+  parts.limits = ResolveLimits(spec.config, options);
+  AddNotice(parts.info, ContextNotice(parts.limits, spec.config));
   ASSIGN_OR_RETURN(parts.tokenizer, OpenTokenizer(gguf, spec.config));
   // Readers before the team: it may pin this thread, and threads made later would inherit that.
   ASSIGN_OR_RETURN(parts.trunk_reader, OpenReader(options, parts.info));

@@ -99,7 +99,7 @@ absl::Status Validate(const EngineOptions& o) {
   RETURN_IF_ERROR(CheckChoice("io", o.io, {"uring", "pread", "auto"}));
   RETURN_IF_ERROR(CheckChoice("kv", o.kv, {"f16", "f32"}));
   RETURN_IF_ERROR(
-      CheckInt("context", o.context, 0, kContextMax, " (0: the model's own, at most 4096)"));
+      CheckInt("context", o.context, 0, kContextMax, " (0: the model's own, 512 to 4096)"));
   RETURN_IF_ERROR(CheckInt("sequences_max", o.sequences_max, 1, kSequencesMax));
   return CheckInt("logits_rows_max", o.logits_rows_max, 0, kRowsMax, " (0: one per sequence)");
 }

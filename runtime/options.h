@@ -41,7 +41,7 @@ struct EngineOptions {
   std::string isa = "auto";  // scalar, avx2, avx512, auto (reference too)
   std::string io = "auto";   // uring, pread, auto
   std::string kv = "f16";    // f16, f32
-  int context = 0;           // positions per sequence; 0: the model's own, at most 4096
+  int context = 0;           // positions per sequence; 0: the model's own, 512 to 4096
   int sequences_max = 1;     // sequences that may run at once
   int logits_rows_max =
       0;  // rows of a step whose logits are wanted (logits, perplexity); 0: one per sequence

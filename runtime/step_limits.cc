@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "base/status.h"
-
 namespace stoker {
 
 Model::Options StepLimits::model_options() const {
@@ -13,16 +11,11 @@ Model::Options StepLimits::model_options() const {
           .context_max = context};
 }
 
-absl::StatusOr<StepLimits> ResolveLimits(const ModelConfig& config, const EngineOptions& options) {
-  if (options.context > config.context_max) {
-    return absl::OutOfRangeError(
-        fmt::format("the context of {} positions is above the {} that this model was made for: "
-                    "choose at most that (--ctx)",
-                    options.context, config.context_max));
-  }
+StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options) {
   StepLimits limits;
-  limits.context =
-      options.context > 0 ? options.context : std::min(config.context_max, kDefaultContextMax);
+  limits.context = options.context > 0
+                       ? options.context
+                       : std::clamp(config.context_max, kDefaultContextMin, kDefaultContextMax);
   limits.chunk = options.chunk > 0 ? std::min(options.chunk, limits.context) : limits.context;
   limits.sequence_count = options.sequences_max;
   limits.evaluate_rows = std::min(options.logits_rows_max, limits.chunk);

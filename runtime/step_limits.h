@@ -2,7 +2,6 @@
 // and the engine must agree on them.
 #pragma once
 
-#include "absl/status/statusor.h"
 #include "model/config.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
@@ -10,6 +9,9 @@
 
 namespace stoker {
 
+// The default context is the model's own within these. Files of tiny models often say less than
+// the model can do.
+inline constexpr int kDefaultContextMin = 512;
 inline constexpr int kDefaultContextMax = 4096;
 
 struct StepLimits {
@@ -27,9 +29,8 @@ struct StepLimits {
   Model::Options model_options() const;
 };
 
-// Requires valid options. OutOfRange when the context asked for is above what the model was made
-// for.
-absl::StatusOr<StepLimits> ResolveLimits(const ModelConfig& config, const EngineOptions& options);
+// Requires valid options.
+StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options);
 
 KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& options);
 

@@ -1,0 +1,201 @@
+// Claims of budget.h, over the model that ships with the project.
+#include "runtime/budget.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/status.h"
+#include "runtime/step_limits.h"
+#include "tests/runtime/shipped_model.h"
+
+namespace stoker {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+constexpr MemoryLimits kRoomy = {
+    .available_bytes = 64 * kGiB, .total_bytes = 64 * kGiB, .source = {}};
+
+ModelSpec ReadSpec(const std::string& path) {
+  const absl::StatusOr<GgufModel> gguf = GgufModel::Open(path);
+  EXPECT_TRUE(gguf.ok()) << gguf.status();
+  absl::StatusOr<ModelSpec> spec = ModelSpec::Read(*gguf);
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  return *std::move(spec);
+}
+
+const ModelSpec& ShippedSpec() {
+  static const ModelSpec* const spec = new ModelSpec(ReadSpec(ShippedModelPath()));
+  return *spec;
+}
+
+EngineOptions WithRam(MemoryBudget ram) {
+  EngineOptions options = SmallOptions();
+  options.ram = ram;
+  return options;
+}
+
+constexpr MemoryBudget kMinimum = {.kind = MemoryBudget::Kind::kMinimum};
+constexpr MemoryBudget kAuto = {.kind = MemoryBudget::Kind::kAuto};
+MemoryBudget Bytes(uint64_t bytes) { return {.kind = MemoryBudget::Kind::kBytes, .bytes = bytes}; }
+
+absl::StatusOr<MemoryPlan> Plan(const EngineOptions& options, const MemoryLimits& limits = kRoomy,
+                                const ModelSpec& spec = ShippedSpec()) {
+  constexpr size_t kAlignment = 512;
+  return PlanMemory(spec, options, limits, /*thread_count=*/2, {kAlignment},
+                    /*tokenizer_bytes=*/1 << 20);
+}
+
+TEST(MemoryPlan, TotalIsTheSumOfItsPartsAndWithinTheBudget) {
+  const MemoryPlan least = *Plan(WithRam(kMinimum));
+  for (uint64_t bytes = least.minimum_bytes; bytes <= least.full_bytes;
+       bytes += (least.full_bytes - least.minimum_bytes) / 7) {
+    const MemoryPlan plan = *Plan(WithRam(Bytes(bytes)));
+    EXPECT_EQ(plan.budget_bytes, bytes);
+    EXPECT_EQ(plan.total_bytes, plan.trunk_bytes + plan.embedding_bytes + plan.kv_bytes +
+                                    plan.workspace_bytes + plan.reader_bytes +
+                                    plan.tokenizer_bytes + plan.process_bytes +
+                                    plan.cache.arena_bytes + plan.cache.overhead_bytes);
+    EXPECT_LE(plan.total_bytes, bytes);
+  }
+}
+
+TEST(MemoryPlan, TheMinimumRunsAndAByteLessDoesNot) {
+  const MemoryPlan least = *Plan(WithRam(kMinimum));
+  EXPECT_EQ(least.budget_bytes, least.minimum_bytes);
+  EXPECT_TRUE(Plan(WithRam(Bytes(least.minimum_bytes))).ok());
+  const absl::Status status = Plan(WithRam(Bytes(least.minimum_bytes - 1))).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(status)),
+              AllOf(HasSubstr(std::to_string(least.minimum_bytes)), HasSubstr("resident weights"),
+                    HasSubstr("kv cache"), HasSubstr("--chunk"), HasSubstr("--ram")));
+}
+
+TEST(MemoryPlan, EveryClassHasSlotsForTheExpertsOfOneToken) {
+  const MemoryPlan least = *Plan(WithRam(kMinimum));
+  ASSERT_FALSE(least.cache.classes.empty());
+  for (const SlotClass& c : least.cache.classes) {
+    EXPECT_GE(c.slot_count, ShippedSpec().config.experts_used);
+  }
+}
+
+TEST(MemoryPlan, MoreThanEverythingIsNotTaken) {
+  const MemoryPlan plan = *Plan(WithRam(Bytes(32 * kGiB)));
+  EXPECT_LE(plan.total_bytes, plan.full_bytes);
+  int64_t slots = 0;
+  for (const SlotClass& c : plan.cache.classes) slots += c.slot_count;
+  EXPECT_EQ(slots, ShippedSpec().experts.expert_count());
+  const MemoryPlan full = *Plan(WithRam(Bytes(plan.full_bytes)));
+  EXPECT_EQ(full.total_bytes, plan.total_bytes);
+}
+
+TEST(MemoryPlan, AutoLeavesAMarginAndTakesNoMoreThanEverything) {
+  const MemoryPlan roomy = *Plan(WithRam(kAuto));
+  EXPECT_EQ(roomy.budget_bytes, roomy.full_bytes);
+  // 512 MiB is more than a 20th of 2 GiB.
+  const uint64_t margin = kGiB / 2;
+  const uint64_t wanted = (roomy.minimum_bytes + roomy.full_bytes) / 2;
+  const MemoryPlan small =
+      *Plan(WithRam(kAuto),
+            {.available_bytes = wanted + margin, .total_bytes = 2 * kGiB, .source = "system"});
+  EXPECT_EQ(small.budget_bytes, wanted);
+  // A 20th of 40 GiB is more than 512 MiB.
+  const MemoryPlan large =
+      *Plan(WithRam(kAuto),
+            {.available_bytes = wanted + 2 * kGiB, .total_bytes = 40 * kGiB, .source = "system"});
+  EXPECT_EQ(large.budget_bytes, wanted);
+}
+
+TEST(MemoryPlan, AutoWithoutMemorySaysWhereTheLimitIs) {
+  const absl::Status status =
+      Plan(WithRam(kAuto),
+           {.available_bytes = kGiB / 4, .total_bytes = kGiB, .source = "cgroup limit of 1 GiB"})
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("cgroup limit of 1 GiB"));
+}
+
+TEST(MemoryPlan, AContextThatDoesNotFitIsSaidWithOneThatDoes) {
+  EngineOptions options = WithRam(kMinimum);
+  options.context = 128;
+  const uint64_t budget = Plan(options)->minimum_bytes;
+  options = WithRam(Bytes(budget));
+  options.context = 2048;
+  options.kv = "f32";
+  const absl::Status status = Plan(options).status();
+  ASSERT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(MessageOf(status));
+  EXPECT_THAT(message, AllOf(HasSubstr("The context of 2048"), HasSubstr("--kv f16")));
+  // What it proposes fits, and nothing longer does.
+  const size_t at = message.find("--ctx ");
+  ASSERT_NE(at, std::string::npos);
+  options.context = std::stoi(message.substr(at + 6));
+  EXPECT_TRUE(Plan(options).ok());
+  ++options.context;
+  EXPECT_FALSE(Plan(options).ok());
+}
+
+TEST(MemoryPlan, EachThingAskedForIsPaidFor) {
+  const uint64_t base = Plan(WithRam(kMinimum))->minimum_bytes;
+  const auto more = [&](auto change) {
+    EngineOptions options = WithRam(kMinimum);
+    change(options);
+    return Plan(options)->minimum_bytes > base;
+  };
+  EXPECT_TRUE(more([](EngineOptions& o) { o.context = 1024; }));
+  EXPECT_TRUE(more([](EngineOptions& o) { o.chunk = 128; }));
+  EXPECT_TRUE(more([](EngineOptions& o) { o.kv = "f32"; }));
+  EXPECT_TRUE(more([](EngineOptions& o) { o.sequences_max = 4; }));
+  EXPECT_TRUE(more([](EngineOptions& o) { o.logits_rows_max = 64; }));
+  EngineOptions rows = WithRam(kMinimum);
+  rows.logits_rows_max = 64;
+  const uint64_t without_hidden = Plan(rows)->minimum_bytes;
+  rows.hidden_states = true;
+  EXPECT_GT(Plan(rows)->minimum_bytes, without_hidden);
+}
+
+TEST(MemoryPlan, ADenseModelHasNoExpertsToPlan) {
+  SKIP_WITHOUT_SHARED();
+  const ModelSpec spec = ReadSpec(SharedPath("data/models/stories260K.gguf"));
+  const MemoryPlan plan = *Plan(WithRam(kAuto), kRoomy, spec);
+  EXPECT_EQ(plan.cache.arena_bytes, 0u);
+  EXPECT_EQ(plan.minimum_bytes, plan.full_bytes);
+  EXPECT_EQ(plan.total_bytes, plan.minimum_bytes);
+  EXPECT_THAT(FormatPlan(plan), Not(HasSubstr("expert")));
+}
+
+TEST(MemoryPlan, ThePlanAsATableNamesEveryPart) {
+  const std::string table = FormatPlan(*Plan(WithRam(kMinimum)));
+  for (const char* part : {"resident weights", "embedding rows", "kv cache", "workspace", "readers",
+                           "tokenizer", "process", "expert slots", "total", "budget"}) {
+    EXPECT_THAT(table, HasSubstr(part));
+  }
+}
+
+TEST(StepLimits, FollowFromOptionsAndModel) {
+  ModelConfig config;
+  config.context_max = 32768;
+  EngineOptions options;
+  StepLimits limits = ResolveLimits(config, options);
+  EXPECT_EQ(limits.context, 4096);
+  EXPECT_EQ(limits.chunk, 512);
+  options.context = 100;
+  limits = ResolveLimits(config, options);
+  EXPECT_EQ(limits.chunk, 100);  // no prompt is longer
+  options.chunk = 0;
+  options.sequences_max = 3;
+  options.logits_rows_max = 500;
+  limits = ResolveLimits(config, options);
+  EXPECT_EQ(limits.chunk, 100);
+  EXPECT_EQ(limits.step_rows_max(), 102);
+  EXPECT_EQ(limits.logits_rows_max(), 100);
+  config.context_max = 128;
+  options.context = 0;
+  EXPECT_EQ(ResolveLimits(config, options).context, 512);
+}
+
+}  // namespace
+}  // namespace stoker

@@ -1,0 +1,260 @@
+// The house invariant: logits and tokens are the same bits for every memory budget, policy, thread
+// count, instruction set, prompt chunking, batch neighbour, reader and recovered fault.
+//
+// One baseline; variations of one thing at a time; and combinations drawn by seed.
+#include <gtest/gtest.h>
+#include <xxhash.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "kernels/backends.h"
+#include "runtime/inspection.h"
+#include "tests/runtime/shipped_model.h"
+#include "tests/testing/fault_reader.h"
+
+namespace stoker {
+namespace {
+
+constexpr int kGenerated = 16;
+constexpr int kShortPrompt = 12;  // for the reference kernels, which are written to be read
+
+struct Conditions {
+  double budget = 1;  // 0: the least, 1: everything resident
+  std::string policy = "lru";
+  int threads = 1;
+  std::string isa = "auto";
+  int chunk = 0;
+  bool has_neighbours = false;
+  bool has_faults = false;
+  std::string io = "auto";
+  int prompt_max = 1000;  // tokens of the prompt that are used
+
+  std::string Describe() const {
+    return fmt::format(
+        "budget {} policy {} threads {} isa {} chunk {} neighbours {} faults {} io {} prompt {}",
+        budget, policy, threads, isa, chunk, has_neighbours, has_faults, io, prompt_max);
+  }
+};
+
+// Hashes of logits as they are, bit for bit, and what was chosen from them.
+struct Trace {
+  std::vector<uint64_t> prompt_hashes;  // of each position, by Evaluate
+  std::vector<uint64_t> step_hashes;    // of each generated token, by Step
+  std::vector<TokenId> tokens;
+  friend bool operator==(const Trace&, const Trace&) = default;
+};
+
+uint64_t Hash(absl::Span<const float> logits) {
+  return XXH3_64bits(logits.data(), logits.size() * sizeof(float));
+}
+
+// At most 2 failures in a row at a place; the store tries 4 times.
+FaultReader::Faults RecoverableFaults() {
+  return {.seed = 77,
+          .short_read = 0.1,
+          .io_error = 0.1,
+          .interrupted = 0.1,
+          .try_again = 0.1,
+          .stall = 0.1};
+}
+
+class Exactness : public testing::Test {
+ protected:
+  // Opens an engine under these conditions and records what comes of the prompt.
+  Trace Run(const Conditions& conditions) {
+    SCOPED_TRACE(conditions.Describe());
+    Engine::Parts parts;
+    Trace trace;
+    watched_ = 0;
+    parts.see_logits = [&](SequenceId id, absl::Span<const float> logits) {
+      if (id == watched_) trace.step_hashes.push_back(Hash(logits));
+    };
+    readers_.clear();
+    FaultReader* faults = nullptr;
+    if (conditions.has_faults) {
+      parts.wrap_reader = [&](std::unique_ptr<BlockReader> inner) {
+        readers_.push_back(std::move(inner));
+        auto reader = std::make_unique<FaultReader>(*readers_.back(), RecoverableFaults());
+        faults = reader.get();
+        return reader;
+      };
+    }
+    const auto engine = OpenOrDie(OptionsOf(conditions), parts);
+    std::vector<TokenId> prompt = PromptIds(*engine);
+    prompt.resize(std::min(prompt.size(), static_cast<size_t>(conditions.prompt_max)));
+    GenerateAmongNeighbours(*engine, conditions, prompt, trace);
+    EvaluatePrompt(*engine, prompt, trace);
+    if (faults != nullptr) EXPECT_GT(faults->injected(), 0u);
+    EXPECT_EQ(trace.tokens.size(), static_cast<size_t>(kGenerated));
+    return trace;
+  }
+
+  // The outcome of everything at its default, run once a process.
+  const Trace& Baseline() {
+    static const Trace* const baseline = [this] {
+      auto* trace = new Trace(Run({}));
+      const std::vector<uint64_t>& hashes = trace->step_hashes;
+      fmt::print("baseline logits hash {:016x}\n",
+                 XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t)));
+      return trace;
+    }();
+    return *baseline;
+  }
+
+  void ExpectSame(const Conditions& conditions, const Trace& expected) {
+    const Trace trace = Run(conditions);
+    EXPECT_EQ(trace.tokens, expected.tokens) << conditions.Describe();
+    EXPECT_EQ(trace.step_hashes, expected.step_hashes) << conditions.Describe();
+    EXPECT_EQ(trace.prompt_hashes, expected.prompt_hashes) << conditions.Describe();
+  }
+
+ private:
+  static EngineOptions OptionsOf(const Conditions& conditions) {
+    EngineOptions options = SmallOptions();
+    options.policy = conditions.policy;
+    options.threads = conditions.threads;
+    options.isa = conditions.isa;
+    options.chunk = conditions.chunk;
+    options.io = conditions.io;
+    options.sequences_max = conditions.has_neighbours ? 5 : 1;
+    options.logits_rows_max = 128;
+    const absl::StatusOr<Inspection> inspection = Inspect(options);
+    CHECK(inspection.ok());
+    const MemoryPlan& plan = inspection->plan;
+    const double span = static_cast<double>(plan.full_bytes - plan.minimum_bytes);
+    options.ram.kind = MemoryBudget::Kind::kBytes;
+    options.ram.bytes = plan.minimum_bytes + static_cast<uint64_t>(conditions.budget * span);
+    return options;
+  }
+
+  // Two neighbours are under way when the sequence comes, two come after it.
+  void GenerateAmongNeighbours(Engine& engine, const Conditions& conditions,
+                               const std::vector<TokenId>& prompt, Trace& trace) {
+    const auto add_neighbour = [&](size_t length) {
+      std::vector<TokenId> other(prompt.rbegin(), prompt.rbegin() + static_cast<ptrdiff_t>(length));
+      CHECK(engine.Add(GreedyRequest(other, 12)).ok());
+    };
+    if (conditions.has_neighbours) {
+      add_neighbour(prompt.size() / 2);
+      CHECK(engine.Step().ok());
+      add_neighbour(prompt.size() / 3);
+    }
+    const absl::StatusOr<SequenceId> id = engine.Add(GreedyRequest(prompt, kGenerated));
+    CHECK(id.ok());
+    watched_ = *id;
+    if (conditions.has_neighbours) {
+      add_neighbour(prompt.size());
+      add_neighbour(1);
+    }
+    trace.tokens = RunToEnd(engine, *id).tokens;
+    EXPECT_TRUE(engine.last_error().ok()) << engine.last_error();
+    while (!engine.idle()) CHECK(engine.Step().ok());
+  }
+
+  static void EvaluatePrompt(Engine& engine, const std::vector<TokenId>& prompt, Trace& trace) {
+    const auto vocab = static_cast<size_t>(engine.spec().config.vocab_count);
+    const absl::Status status =
+        engine.Evaluate(prompt, false, [&](const Engine::EvaluatedRows& rows) {
+          for (int row = 0; row < rows.rows; ++row) {
+            trace.prompt_hashes.push_back(
+                Hash({rows.logits + static_cast<size_t>(row) * vocab, vocab}));
+          }
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+
+  SequenceId watched_ = 0;
+  std::vector<std::unique_ptr<BlockReader>> readers_;  // behind fault readers
+};
+
+std::vector<std::string> FastBackends() {
+  std::vector<std::string> names;
+  for (const BackendRow& row : Backends()) {
+    if (row.name != "reference" && row.runs_here()) names.emplace_back(row.name);
+  }
+  return names;
+}
+
+TEST_F(Exactness, MemoryBudgetDoesNotShow) {
+  for (const double budget : {0.0, 0.1, 0.35, 0.7}) ExpectSame({.budget = budget}, Baseline());
+}
+
+TEST_F(Exactness, PolicyDoesNotShow) {
+  for (const char* policy : {"lru", "lfu"}) {
+    ExpectSame({.budget = 0.2, .policy = policy}, Baseline());
+  }
+}
+
+TEST_F(Exactness, ThreadCountDoesNotShow) {
+  for (const int threads : {2, 3}) ExpectSame({.threads = threads}, Baseline());
+}
+
+TEST_F(Exactness, InstructionSetDoesNotShow) {
+  for (const std::string& isa : FastBackends()) ExpectSame({.isa = isa}, Baseline());
+}
+
+TEST_F(Exactness, ReferenceKernelsGiveTheSameBits) {
+  const Trace fast = Run({.prompt_max = kShortPrompt});
+  ExpectSame({.isa = "reference", .prompt_max = kShortPrompt}, fast);
+}
+
+TEST_F(Exactness, PromptChunkingDoesNotShow) {
+  for (const int chunk : {1, 7, 64}) ExpectSame({.chunk = chunk}, Baseline());
+}
+
+// The fewest slots and large chunks: the chunk's experts are worked off in passes.
+TEST_F(Exactness, PassesOverAChunkDoNotShow) {
+  for (const int chunk : {7, 0}) ExpectSame({.budget = 0, .chunk = chunk}, Baseline());
+}
+
+TEST_F(Exactness, NeighboursInTheBatchDoNotShow) {
+  for (const double budget : {0.0, 1.0}) {
+    ExpectSame({.budget = budget, .chunk = 7, .has_neighbours = true}, Baseline());
+  }
+}
+
+TEST_F(Exactness, RecoveredFaultsDoNotShow) {
+  for (const double budget : {0.0, 0.5}) {
+    ExpectSame({.budget = budget, .has_faults = true}, Baseline());
+  }
+}
+
+TEST_F(Exactness, ReaderDoesNotShow) {
+  for (const char* io : {"auto", "pread"}) ExpectSame({.budget = 0.1, .io = io}, Baseline());
+}
+
+// Another seed by STOKER_EXACTNESS_SEED, more draws by STOKER_EXACTNESS_COUNT.
+TEST_F(Exactness, CombinationsDrawnBySeedDoNotShow) {
+  const char* seed_text = std::getenv("STOKER_EXACTNESS_SEED");
+  const char* count_text = std::getenv("STOKER_EXACTNESS_COUNT");
+  const unsigned long seed = seed_text != nullptr ? std::strtoul(seed_text, nullptr, 10) : 1;
+  const int count = count_text != nullptr ? std::atoi(count_text) : 12;
+  fmt::print("combinations of seed {}\n", seed);
+  std::mt19937_64 random(seed);
+  const auto pick = [&](auto values) { return values[random() % values.size()]; };
+  for (int i = 0; i < count; ++i) {
+    Conditions conditions;
+    conditions.budget = pick(std::vector<double>{0, 0.05, 0.2, 0.5, 0.9, 1});
+    conditions.policy = pick(std::vector<std::string>{"lru", "lfu"});
+    conditions.threads = pick(std::vector<int>{1, 2});
+    conditions.isa = pick(FastBackends());
+    conditions.chunk = pick(std::vector<int>{1, 7, 64, 0});
+    conditions.has_neighbours = random() % 2 == 0;
+    conditions.has_faults = random() % 2 == 0 && conditions.budget < 1;
+    conditions.io = pick(std::vector<std::string>{"auto", "pread"});
+    fmt::print("  {}\n", conditions.Describe());
+    ExpectSame(conditions, Baseline());
+  }
+}
+
+}  // namespace
+}  // namespace stoker
