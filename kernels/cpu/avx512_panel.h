@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512_blocks.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/ops.h"
 #include "kernels/panel.h"
 
@@ -33,10 +34,16 @@ struct alignas(64) UnpackedBlocks {
   float d[kTileRows][8];
 };
 
-// The strands of a pass: [strand][weight row][panel], sixteen activation rows in lanes.
+// The strands of a pass: [strand][weight row][panel], sixteen activation rows in lanes. Only the
+// strands that got a block hold anything.
 struct alignas(64) PassStrands {
   __m512 s[8][kTileRows][kPassPanels];
 };
+
+// A strand, or zero before its first block.
+inline __m512 StrandOrZero(const __m512& s, bool first) {
+  return _mm512_maskz_load_ps(first ? __mmask16{0} : __mmask16{0xffff}, &s);
+}
 
 inline __m512i BroadcastWord(const void* p) {
   int32_t word;
@@ -89,7 +96,7 @@ inline void AddProducts(const uint8_t (*q)[256], int first, const int8_t (*const
 // Weight rows [row, row + 4) of an unpacked superblock and kPanels panels, into one strand.
 template <typename Format, int kPanels>
 inline void MultiplySuperblock(const UnpackedSuperblocks& w, int row,
-                               const Q8x256PanelGroup* const* panels, int first_panel,
+                               const Q8x256PanelGroup* const* panels, int first_panel, bool first,
                                __m512 (*strand)[kPassPanels]) {
   constexpr int kSubBlocks = Format::kHasMinima ? 8 : 16;
   const int8_t(*x[kPanels])[16][4];
@@ -127,14 +134,15 @@ inline void MultiplySuperblock(const UnpackedSuperblocks& w, int row,
       const __m512 dx = _mm512_load_ps(panels[p]->d);
       const __m512 dw = _mm512_set1_ps(w.d[row + r]);
       __m512& s = strand[row + r][first_panel + p];
+      const __m512 old = StrandOrZero(s, first);
       if constexpr (Format::kHasMinima) {
         const __m512 dmin = _mm512_set1_ps(w.dmin[row + r]);
         const __m512 sum =
-            _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(isum[r][p]), s);
+            _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(isum[r][p]), old);
         s = _mm512_fnmadd_ps(_mm512_mul_ps(dmin, dx), _mm512_cvtepi32_ps(correction), sum);
       } else {
         const __m512i exact = _mm512_sub_epi32(isum[r][p], _mm512_slli_epi32(correction, 5));
-        s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(exact), s);
+        s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(exact), old);
       }
     }
   }
@@ -144,7 +152,7 @@ template <typename Format, int kPanels>
 inline void MultiplyGroup(const UnpackedSuperblocks& w, int64_t b, const Q8x256PanelGroup* const* x,
                           int first_panel, PassStrands& strands) {
   for (int row = 0; row < kTileRows; row += kRowsInRegisters) {
-    MultiplySuperblock<Format, kPanels>(w, row, x, first_panel, strands.s[b % 8]);
+    MultiplySuperblock<Format, kPanels>(w, row, x, first_panel, b < 8, strands.s[b % 8]);
   }
 }
 
@@ -176,7 +184,7 @@ inline void UnpackGroup(const typename Format::Block* row, int64_t g, int64_t bl
 
 // Eight blocks of 32 of all rows of the tile: one for each strand.
 template <typename Format, int kPanels>
-inline void MultiplyGroup(const UnpackedBlocks& w, int64_t, const Q8x32PanelGroup* const* panels,
+inline void MultiplyGroup(const UnpackedBlocks& w, int64_t g, const Q8x32PanelGroup* const* panels,
                           int first_panel, PassStrands& strands) {
   const int8_t(*x[kPanels])[16][4];
   for (int p = 0; p < kPanels; ++p) x[p] = panels[p]->q;
@@ -198,29 +206,68 @@ inline void MultiplyGroup(const UnpackedBlocks& w, int64_t, const Q8x32PanelGrou
         const __m512 dw = _mm512_set1_ps(w.d[row + r][b]);
         for (int p = 0; p < kPanels; ++p) {
           __m512& s = strands.s[b][row + r][first_panel + p];
-          s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx[p]), _mm512_cvtepi32_ps(isum[r][p]), s);
+          s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx[p]), _mm512_cvtepi32_ps(isum[r][p]),
+                              StrandOrZero(s, g == 0));
         }
       }
     }
   }
 }
 
+// Sixteen activation rows' values for eight weight rows, to eight neighbouring floats each.
+inline void StoreTransposed(const __m512 v[8], float* const* out, int64_t count, __mmask8 rows) {
+  // Lane L of quads[h][k]: activation row 4L + k, weight rows 4h to 4h + 3.
+  __m512 quads[2][4];
+  for (int h = 0; h < 2; ++h) {
+    const __m512 low01 = _mm512_unpacklo_ps(v[4 * h], v[4 * h + 1]);
+    const __m512 high01 = _mm512_unpackhi_ps(v[4 * h], v[4 * h + 1]);
+    const __m512 low23 = _mm512_unpacklo_ps(v[4 * h + 2], v[4 * h + 3]);
+    const __m512 high23 = _mm512_unpackhi_ps(v[4 * h + 2], v[4 * h + 3]);
+    const auto pairs = [](__m512 a, __m512 b, bool upper) {
+      const __m512d da = _mm512_castps_pd(a);
+      const __m512d db = _mm512_castps_pd(b);
+      return _mm512_castpd_ps(upper ? _mm512_unpackhi_pd(da, db) : _mm512_unpacklo_pd(da, db));
+    };
+    quads[h][0] = pairs(low01, low23, false);
+    quads[h][1] = pairs(low01, low23, true);
+    quads[h][2] = pairs(high01, high23, false);
+    quads[h][3] = pairs(high01, high23, true);
+  }
+  const __m512i lanes = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+  for (int k = 0; k < 4; ++k) {
+    const __m512i low = _mm512_castps_si512(quads[0][k]);
+    const __m512i high = _mm512_castps_si512(quads[1][k]);
+    const __m512 rows0and4 = _mm512_castsi512_ps(_mm512_permutex2var_epi64(low, lanes, high));
+    const __m512 rows8and12 = _mm512_castsi512_ps(
+        _mm512_permutex2var_epi64(low, _mm512_add_epi64(lanes, _mm512_set1_epi64(4)), high));
+    const auto store = [&](int j, __m256 values) {
+      if (j < count) _mm256_mask_storeu_ps(out[j], rows, values);
+    };
+    store(k, _mm512_castps512_ps256(rows0and4));
+    store(k + 4, _mm512_extractf32x8_ps(rows0and4, 1));
+    store(k + 8, _mm512_castps512_ps256(rows8and12));
+    store(k + 12, _mm512_extractf32x8_ps(rows8and12, 1));
+  }
+}
+
 // Sums the strands of a pass and stores one value for each weight row and activation row.
 inline void StorePass(const MatmulArgs& args, const PassStrands& strands, int64_t first_row,
                       int64_t first_x, int panel_count) {
-  const int64_t rows = args.row_end - first_row < kTileRows ? args.row_end - first_row : kTileRows;
+  const int64_t left = args.row_end - first_row;
+  const auto rows = static_cast<__mmask8>(left < kTileRows ? (1 << left) - 1 : 0xff);
   for (int p = 0; p < panel_count; ++p) {
-    alignas(64) float sums[kTileRows][kPanelRows];
+    __m512 sums[kTileRows];
     for (int r = 0; r < kTileRows; ++r) {
       const auto s = [&](int i) { return strands.s[i][r][p]; };
       const __m512 even = _mm512_add_ps(_mm512_add_ps(s(0), s(4)), _mm512_add_ps(s(2), s(6)));
       const __m512 odd = _mm512_add_ps(_mm512_add_ps(s(1), s(5)), _mm512_add_ps(s(3), s(7)));
-      _mm512_store_ps(sums[r], _mm512_add_ps(even, odd));
+      sums[r] = _mm512_add_ps(even, odd);
     }
     const int64_t x = first_x + p * kPanelRows;
-    for (int64_t j = 0; j < kPanelRows && x + j < args.count; ++j) {
-      for (int64_t r = 0; r < rows; ++r) args.out[x + j][first_row + r] = sums[r][j];
-    }
+    const int64_t count = args.count - x < kPanelRows ? args.count - x : kPanelRows;
+    float* out[kPanelRows];
+    for (int64_t j = 0; j < count; ++j) out[j] = args.out[x + j] + first_row;
+    StoreTransposed(sums, out, count, rows);
   }
 }
 
@@ -232,14 +279,17 @@ void MultiplyTile(const MatmulArgs& args, int64_t first_row, int64_t first_x, in
   const auto* blocks = reinterpret_cast<const typename Format::Block*>(args.w.data);
   const auto* panels = reinterpret_cast<const PanelGroup*>(args.panels);
   PassStrands strands;
-  for (auto& strand : strands.s) {
-    for (auto& row : strand) {
-      for (int p = 0; p < panel_count; ++p) row[p] = _mm512_setzero_ps();
-    }
+  for (int64_t b = block_count; b < 8; ++b) {
+    if (Format::kBlockValues == 256) __builtin_memset(strands.s[b], 0, sizeof strands.s[b]);
   }
   Unpacked unpacked;
+  constexpr int64_t kGroupBytes = 256 / Format::kBlockValues * sizeof(typename Format::Block);
+  const auto* tile = blocks + first_row * block_count;
   for (int64_t g = 0; g < group_count; ++g) {
+    const char* ahead =
+        Ahead(tile, group_count * kTileRows * kGroupBytes, g * kTileRows * kGroupBytes);
     for (int r = 0; r < kTileRows; ++r) {
+      PrefetchShare(ahead + r * kGroupBytes, kGroupBytes);
       const int64_t row = first_row + r < args.row_end ? first_row + r : args.row_end - 1;
       UnpackGroup<Format>(blocks + row * block_count, g, block_count, r, unpacked);
     }

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512_blocks.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/ops.h"
 
 namespace stoker::cpu::STOKER_ISA {
@@ -35,22 +36,6 @@ inline __m256i SumsOf8(const __m512i v[8]) {
   const __m512i halves =
       AddNeighbourLanes(AddLanes(v[0], v[1], v[2], v[3]), AddLanes(v[4], v[5], v[6], v[7]));
   return _mm512_castsi512_si256(AddNeighbourLanes(halves, halves));
-}
-
-// Rows side by side are several short streams, which processors do not foresee well. A tile of rows
-// is one stretch of memory, so each step asks for its share of the stretch kPrefetchBytes or a tile
-// ahead, whichever is more: reading that much must take longer than memory takes to answer. Into
-// the second level: asking for the first fills the few places where its misses wait (half the
-// speed, measured on Zen 4). Asking past the end of a matrix is harmless.
-inline constexpr int64_t kPrefetchBytes = 16384;
-
-inline const char* Ahead(const void* tile, int64_t tile_bytes, int64_t at) {
-  const int64_t distance = tile_bytes > kPrefetchBytes ? tile_bytes : kPrefetchBytes;
-  return static_cast<const char*>(tile) + distance + at;
-}
-
-inline void PrefetchShare(const char* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(p + i, _MM_HINT_T1);
 }
 
 // Rows that K-quants are walked at once. Sums, scales and strands keep rows in lanes.

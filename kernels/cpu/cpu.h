@@ -1,7 +1,7 @@
 // The processor's backends: the sources of this folder, compiled once for each instruction set.
 //
-// STOKER_ISA (scalar, avx2 or avx512) names the namespace and comes from the build with the flags of
-// that instruction set; the code asks __AVX2__ and __AVX512VNNI__ what it may use. See
+// STOKER_ISA (scalar, avx2 or avx512) names the namespace and comes from the build with the flags
+// of that instruction set; the code asks __AVX2__ and __AVX512VNNI__ what it may use. See
 // kernels/portable.h for what these sources may include, and why.
 #pragma once
 
