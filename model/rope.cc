@@ -85,7 +85,8 @@ absl::StatusOr<RopeConfig> ReadRope(const GgufModel& gguf, std::string_view arch
   }
   rope.dims = static_cast<int>(dims);
   ASSIGN_OR_RETURN(const double old_factor, gguf.Float(key("scale_linear"), 1.0));
-  ASSIGN_OR_RETURN(const double factor, gguf.Float(key("scaling.factor"), old_factor));
+  ASSIGN_OR_RETURN(double factor, gguf.Float(key("scaling.factor"), old_factor));
+  if (factor == 0) factor = 1;  // as some converters write "no scaling"
   ASSIGN_OR_RETURN(const std::string type,
                    gguf.String(key("scaling.type"), factor == 1.0 ? "none" : "linear"));
   if (type != "none" && type != "linear" && type != "yarn") {
@@ -93,7 +94,8 @@ absl::StatusOr<RopeConfig> ReadRope(const GgufModel& gguf, std::string_view arch
         fmt::format("{} is \"{}\"; supported are none, linear, yarn", key("scaling.type"), type));
   }
   if (!(factor > 0)) {
-    return absl::InvalidArgumentError(fmt::format("{} must be above 0", key("scaling.factor")));
+    return absl::InvalidArgumentError(
+        fmt::format("{} must not be negative", key("scaling.factor")));
   }
   const double divisor = type == "linear" ? factor : 1.0;
   rope.frequencies.resize(static_cast<size_t>(dims / 2));
@@ -105,16 +107,16 @@ absl::StatusOr<RopeConfig> ReadRope(const GgufModel& gguf, std::string_view arch
   return rope;
 }
 
-void FillRopeTable(const RopeConfig& rope, const float* divisors, int context, float* cosines,
-                   float* sines) {
+void FillRopeTable(const RopeConfig& rope, const float* divisors, int64_t begin, int64_t end,
+                   const RopeTable& table) {
   const size_t pairs = rope.frequencies.size();
-  for (int position = 0; position < context; ++position) {
+  for (int64_t position = begin; position < end; ++position) {
     for (size_t i = 0; i < pairs; ++i) {
       const double divisor = divisors == nullptr ? 1.0 : divisors[i];
-      const double angle = position * (rope.frequencies[i] / divisor);
+      const double angle = static_cast<double>(position) * (rope.frequencies[i] / divisor);
       const size_t at = static_cast<size_t>(position) * pairs + i;
-      cosines[at] = static_cast<float>(rope.magnitude * std::cos(angle));
-      sines[at] = static_cast<float>(rope.magnitude * std::sin(angle));
+      table.cosines[at] = static_cast<float>(rope.magnitude * std::cos(angle));
+      table.sines[at] = static_cast<float>(rope.magnitude * std::sin(angle));
     }
   }
 }

@@ -19,10 +19,14 @@ absl::StatusOr<RopeConfig> ReadRope(const GgufModel& gguf, std::string_view arch
 // YaRN's factor on magnitudes: 0.1 * multiplier * ln(factor) + 1, or 1 when nothing is stretched.
 double YarnMagnitude(double factor, double multiplier);
 
-// Cosines and sines of all positions: out [context, dims / 2] each, computed in double and rounded
-// once. `divisors` (may be null) divide the frequencies: the tensor rope_freqs.weight, in which
-// converters leave Llama-3's scaling.
-void FillRopeTable(const RopeConfig& rope, const float* divisors, int context, float* cosines,
-                   float* sines);
+struct RopeTable {  // [context, dims / 2] each
+  float* cosines = nullptr;
+  float* sines = nullptr;
+};
+// Fills positions [begin, end), computed in double and rounded once. `divisors` (may be null)
+// divide the frequencies: the tensor rope_freqs.weight, in which converters leave Llama-3's
+// scaling.
+void FillRopeTable(const RopeConfig& rope, const float* divisors, int64_t begin, int64_t end,
+                   const RopeTable& table);
 
 }  // namespace stoker

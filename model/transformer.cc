@@ -67,8 +67,9 @@ absl::Status Transformer::Init(const GgufModel& gguf, BlockReader& reader,
                    HostBuffer::Create(WorkspaceBytes(spec_, options_, team_.thread_count())));
   Carver carver(workspace_.data());
   work_ = CarveWorkspace(spec_, options_, team_.thread_count(), carver);
-  FillRopeTable(config.rope, weights_.rope_divisors, options_.context_max, work_.cosines,
-                work_.sines);
+  team_.ParallelFor(options_.context_max, 1024, [&](int64_t begin, int64_t end, int) {
+    FillRopeTable(config.rope, weights_.rope_divisors, begin, end, {work_.cosines, work_.sines});
+  });
   return absl::OkStatus();
 }
 
@@ -128,6 +129,7 @@ void Transformer::Head(const Step& step, float* hidden, float* logits) {
     work_.outs[wanted] = logits + wanted * spec_.config.vocab_count;
     ++wanted;
   }
+  CHECK(wanted <= options_.logits_rows_max);
   if (wanted == 0) return;
   work_.input.Assign(work_.normed, stride, wanted, width);
   work_.input.Quantize(ops_, team_, KindSet::Of({&weights_.output}));

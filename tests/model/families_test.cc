@@ -135,6 +135,10 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST(Families, EveryRowIsFoundByItsArchitecture) {
+  std::vector<std::string_view> archs;
+  for (const Family& family : Families()) archs.push_back(family.arch);
+  EXPECT_THAT(archs, testing::ElementsAre("deepseek2", "llama", "olmoe", "qwen2", "qwen2moe",
+                                          "qwen3", "qwen3moe"));
   for (const Family& family : Families()) {
     const absl::StatusOr<const Family*> found = FindFamily(family.arch);
     ASSERT_TRUE(found.ok());

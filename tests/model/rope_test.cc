@@ -87,7 +87,8 @@ TEST(Rope, TableHoldsCosinesAndSinesOfEveryPosition) {
   rope.magnitude = 2;
   const float divisors[] = {1.0f, 4.0f};
   float cosines[6], sines[6];
-  FillRopeTable(rope, divisors, 3, cosines, sines);
+  FillRopeTable(rope, divisors, 0, 2, {cosines, sines});
+  FillRopeTable(rope, divisors, 2, 3, {cosines, sines});
   EXPECT_EQ(cosines[0], 2.0f);
   EXPECT_EQ(sines[1], 0.0f);
   EXPECT_EQ(cosines[4], static_cast<float>(2 * std::cos(2.0)));
