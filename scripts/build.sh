@@ -5,6 +5,5 @@ cd "$(dirname "$0")/.."
 
 preset=${1:-release}
 shift || true
-export CMAKE_COLOR_DIAGNOSTICS=ON
-[[ -f "build/$preset/build.ninja" ]] || cmake --preset "$preset" >&2
+[[ -f "build/$preset/build.ninja" ]] || cmake --preset "$preset" --log-level=WARNING >&2
 cmake --build --preset "$preset" ${1:+--target "$@"} >&2
