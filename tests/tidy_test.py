@@ -59,7 +59,8 @@ class TidyTest(unittest.TestCase):
         self.assertEqual(self.findings({"base/b.h": "// A.\n// TO" "DO(12): later\n"}), [])
 
     def test_missing_first_comment_is_found(self):
-        self.assertEqual(self.findings({"base/b.h": "#pragma once\n"}), [("base/b.h", "first-line")])
+        self.assertEqual(self.findings({"base/b.h": "#pragma once\n"}),
+                         [("base/b.h", "first-line")])
 
     def test_long_function_is_found(self):
         limit = tidy.FUNCTION_LINES_MAX

@@ -64,7 +64,7 @@ class CliTest(unittest.TestCase):
 
 
 def gguf(keys):
-    """A GGUF of no tensors with these keys: str and int values (as u16 where the name is split.*)."""
+    """A GGUF of no tensors: str values as text, int ones as u16 (split.tensors.count as i32)."""
     def text(value):
         data = value.encode()
         return struct.pack("<Q", len(data)) + data
