@@ -9,6 +9,7 @@
 #include <string>
 #include <tuple>
 
+#include "base/status.h"
 #include "cache/tier.h"
 #include "tests/cache/memory_store.h"
 
@@ -117,87 +118,106 @@ TEST(ExpertCacheSimulation, CountsEqualThePolicyDrivenNaively) {
 // Everything at once: requests beyond the slots, refs held across requests, errors that last, and
 // files in two classes. Each ref's bytes are right for as long as it is held, every expert is
 // handed over exactly once, and after an error the store goes on.
-void RunRandomly(uint64_t seed) {
-  std::mt19937_64 random(seed);
-  const auto below = [&](int limit) { return static_cast<int>(random() % uint64_t(limit)); };
-  MemoryStore store({.files = {.layer_count = 5,
-                               .expert_count = 10,
-                               .first_layer = 1,
-                               .part_bytes = {700, 90, 1300},
-                               .large_layers = below(4),
-                               .start_bytes = random() % 700,
-                               .is_split = below(2) == 0},
-                     .slot_count = 2 + below(12),
-                     .pins_min = 2,
-                     .policy = std::string(Policies()[seed % Policies().size()].name),
-                     .layer_floor = below(5) - 1,
-                     .alignment = size_t{1} << below(11),
-                     .seed = seed,
-                     .faults = {.seed = seed, .short_read = 0.2, .stall = 0.2}});
-  std::vector<ExpertRef> kept;  // from earlier requests
-  uint64_t requested = 0;
-  int failures_left = 0;  // set up and not yet met
-  for (int step = 0; step < 120; ++step) {
-    store.cache->BeginStep(step);
-    const int layer = 1 + below(5);
-    const int pins_max = store.cache->pins_max(layer);
-    while (static_cast<int>(kept.size()) > below(pins_max)) kept.pop_back();
-    if (below(6) == 0) {
-      const ByteRange range = store.files.Range({1 + below(5), below(10)}, below(3));
-      const bool is_lasting = below(2) == 0;
-      store.reader.FailRange(range.file, range.offset, range.offset + 1, is_lasting ? ENXIO : EIO,
-                             1);
-      failures_left += is_lasting ? 1 : 0;
-    }
-    const auto experts = RandomExperts(random, 10, 1 + below(10));
-    requested += experts.size();
-    ASSERT_TRUE(store.cache->Request(layer, experts).ok());
-    std::set<int32_t> seen;
+class RandomRun {
+ public:
+  explicit RandomRun(uint64_t seed) : random_(seed), store_(Options(seed)) {}
+
+  void Step(int step) {
+    store_.cache->BeginStep(step);
+    layer_ = 1 + Below(5);
+    pins_max_ = store_.cache->pins_max(layer_);
+    while (static_cast<int>(kept_.size()) > Below(pins_max_)) kept_.pop_back();
+    if (Below(6) == 0) SetUpFailure();
+    const auto experts = RandomExperts(random_, 10, 1 + Below(10));
+    requested_ += experts.size();
+    seen_.clear();
+    ASSERT_TRUE(store_.cache->Request(layer_, experts).ok());
+    bool is_over = false;
     absl::Status status;
-    while (true) {
-      while (static_cast<int>(kept.size()) >= pins_max) {
-        kept.erase(kept.begin() + below(static_cast<int>(kept.size())));
-      }
-      std::vector<ExpertRef> refs(1 + below(pins_max - static_cast<int>(kept.size())));
-      const Wait wait = below(2) == 0 ? Wait::kNo : Wait::kUntilOne;
-      const auto count = store.cache->Collect(absl::MakeSpan(refs), wait);
-      if (!count.ok()) {
-        status = count.status();
-        break;
-      }
-      if (*count == 0 && store.cache->outstanding() == 0) break;
-      ASSERT_TRUE(*count > 0 || wait == Wait::kNo);
-      for (int i = 0; i < *count; ++i) {
-        EXPECT_EQ(refs[i].id().layer, layer);
-        EXPECT_TRUE(seen.insert(refs[i].id().expert).second);
-        kept.push_back(std::move(refs[i]));
-      }
-      for (const ExpertRef& ref : kept) ASSERT_TRUE(store.files.Matches(ref));
-      while (!kept.empty() && below(2) == 0) {
-        kept.erase(kept.begin() + below(static_cast<int>(kept.size())));
-      }
-    }
-    EXPECT_EQ(store.cache->outstanding(), 0);
-    EXPECT_EQ(store.reader.in_flight(), 0u);
+    while (status.ok() && !is_over) status = CollectSome(is_over);
     if (status.ok()) {
-      EXPECT_EQ(seen, std::set<int32_t>(experts.begin(), experts.end()));
+      EXPECT_EQ(seen_, std::set<int32_t>(experts.begin(), experts.end()));
     } else {
-      EXPECT_GE(--failures_left, 0) << status;
+      EXPECT_GE(--failures_left_, 0) << status;
       EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
     }
-    const CacheCounts& counts = store.cache->counts();
-    EXPECT_EQ(counts.hits + counts.misses, requested);
-    EXPECT_LE(counts.resident,
-              store.plan.classes[0].slot_count +
-                  (store.plan.classes.size() > 1 ? store.plan.classes[1].slot_count : 0));
+    CheckRest();
   }
-}
+
+ private:
+  int Below(int limit) { return static_cast<int>(random_() % static_cast<uint64_t>(limit)); }
+
+  MemoryStoreOptions Options(uint64_t seed) {
+    return {.files = {.layer_count = 5,
+                      .expert_count = 10,
+                      .first_layer = 1,
+                      .part_bytes = {700, 90, 1300},
+                      .large_layers = Below(4),
+                      .start_bytes = random_() % 700,
+                      .is_split = Below(2) == 0},
+            .slot_count = 2 + Below(12),
+            .pins_min = 2,
+            .policy = std::string(Policies()[seed % Policies().size()].name),
+            .layer_floor = Below(5) - 1,
+            .alignment = size_t{1} << Below(11),
+            .seed = seed,
+            .faults = {.seed = seed, .short_read = 0.2, .stall = 0.2}};
+  }
+
+  // At some expert's part, once: an error that is retried, or one that is not.
+  void SetUpFailure() {
+    const ByteRange range = store_.files.Range({1 + Below(5), Below(10)}, Below(3));
+    const bool is_lasting = Below(2) == 0;
+    store_.reader.FailRange(range.file, range.offset, range.offset + 1, is_lasting ? ENXIO : EIO,
+                            1);
+    failures_left_ += is_lasting ? 1 : 0;
+  }
+
+  absl::Status CollectSome(bool& is_over) {
+    while (static_cast<int>(kept_.size()) >= pins_max_) ReleaseOne();
+    std::vector<ExpertRef> refs(1 + Below(pins_max_ - static_cast<int>(kept_.size())));
+    const Wait wait = Below(2) == 0 ? Wait::kNo : Wait::kUntilOne;
+    ASSIGN_OR_RETURN(const int count, store_.cache->Collect(absl::MakeSpan(refs), wait));
+    is_over = count == 0 && store_.cache->outstanding() == 0;
+    EXPECT_TRUE(count > 0 || is_over || wait == Wait::kNo);
+    for (int i = 0; i < count; ++i) {
+      EXPECT_EQ(refs[i].id().layer, layer_);
+      EXPECT_TRUE(seen_.insert(refs[i].id().expert).second);
+      kept_.push_back(std::move(refs[i]));
+    }
+    for (const ExpertRef& ref : kept_) EXPECT_TRUE(store_.files.Matches(ref));
+    while (!kept_.empty() && Below(2) == 0) ReleaseOne();
+    return absl::OkStatus();
+  }
+
+  void ReleaseOne() { kept_.erase(kept_.begin() + Below(static_cast<int>(kept_.size()))); }
+
+  void CheckRest() const {
+    EXPECT_EQ(store_.cache->outstanding(), 0);
+    EXPECT_EQ(store_.reader.in_flight(), 0u);
+    const CacheCounts& counts = store_.cache->counts();
+    EXPECT_EQ(counts.hits + counts.misses, requested_);
+    int64_t slot_count = 0;
+    for (const SlotClass& c : store_.plan.classes) slot_count += c.slot_count;
+    EXPECT_LE(counts.resident, slot_count);
+  }
+
+  std::mt19937_64 random_;
+  MemoryStore store_;
+  std::vector<ExpertRef> kept_;  // also from earlier requests
+  std::set<int32_t> seen_;       // of the running request
+  int layer_ = 0;
+  int pins_max_ = 0;
+  uint64_t requested_ = 0;
+  int failures_left_ = 0;  // set up and not yet met
+};
 
 TEST(ExpertCacheSimulation, RandomRunsKeepEveryPromise) {
   for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    RunRandomly(seed);
-    if (testing::Test::HasFatalFailure()) return;
+    RandomRun run(seed);
+    for (int step = 0; step < 120; ++step) run.Step(step);
+    if (HasFailure()) return;
   }
 }
 
