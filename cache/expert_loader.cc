@@ -2,7 +2,11 @@
 #include "cache/expert_loader.h"
 
 #include <fmt/format.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // the same XXH3 by the widest vectors there are: 1.5 to 2 times as fast
+#else
 #include <xxhash.h>
+#endif
 
 #include <algorithm>
 #include <cerrno>
