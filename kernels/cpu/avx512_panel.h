@@ -9,40 +9,18 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512_blocks.h"
-#include "kernels/cpu/prefetch.h"
+#include "kernels/cpu/panel_tile.h"
 #include "kernels/ops.h"
 #include "kernels/panel.h"
 
 namespace stoker::cpu::STOKER_ISA {
 namespace {
 
-inline constexpr int kTileRows = 8;    // weight rows unpacked together
-inline constexpr int kPassPanels = 4;  // panels that meet them before the next pass
 inline constexpr int kRowsInRegisters = 4;
 
-// One 256-value group of a tile of weight rows, unpacked.
-struct alignas(64) UnpackedSuperblocks {
-  uint8_t q[kTileRows][256];
-  int32_t scale[kTileRows][16];      // of 16 values each, or of 32: the first eight
-  int32_t scale_pair[kTileRows][8];  // two 16-bit scales each (formats with an offset)
-  int32_t minimum_pair[kTileRows][4];
-  float d[kTileRows];
-  float dmin[kTileRows];
-};
-struct alignas(64) UnpackedBlocks {
-  uint8_t q[kTileRows][256];
-  float d[kTileRows][8];
-};
-
-// The strands of a pass: [strand][weight row][panel], sixteen activation rows in lanes. Only the
-// strands that got a block hold anything.
-struct alignas(64) PassStrands {
-  __m512 s[8][kTileRows][kPassPanels];
-};
-
 // A strand, or zero before its first block.
-inline __m512 StrandOrZero(const __m512& s, bool first) {
-  return _mm512_maskz_load_ps(first ? __mmask16{0} : __mmask16{0xffff}, &s);
+inline __m512 StrandOrZero(const float* s, bool first) {
+  return _mm512_maskz_load_ps(first ? __mmask16{0} : __mmask16{0xffff}, s);
 }
 
 inline __m512i BroadcastWord(const void* p) {
@@ -97,7 +75,7 @@ inline void AddProducts(const uint8_t (*q)[256], int first, const int8_t (*const
 template <typename Format, int kPanels>
 inline void MultiplySuperblock(const UnpackedSuperblocks& w, int row,
                                const Q8x256PanelGroup* const* panels, int first_panel, bool first,
-                               __m512 (*strand)[kPassPanels]) {
+                               float (*strand)[kPassPanels][kPanelRows]) {
   constexpr int kSubBlocks = Format::kHasMinima ? 8 : 16;
   const int8_t(*x[kPanels])[16][4];
   for (int p = 0; p < kPanels; ++p) x[p] = panels[p]->q;
@@ -133,16 +111,17 @@ inline void MultiplySuperblock(const UnpackedSuperblocks& w, int row,
       }
       const __m512 dx = _mm512_load_ps(panels[p]->d);
       const __m512 dw = _mm512_set1_ps(w.d[row + r]);
-      __m512& s = strand[row + r][first_panel + p];
+      float* s = strand[row + r][first_panel + p];
       const __m512 old = StrandOrZero(s, first);
       if constexpr (Format::kHasMinima) {
         const __m512 dmin = _mm512_set1_ps(w.dmin[row + r]);
         const __m512 sum =
             _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(isum[r][p]), old);
-        s = _mm512_fnmadd_ps(_mm512_mul_ps(dmin, dx), _mm512_cvtepi32_ps(correction), sum);
+        _mm512_store_ps(
+            s, _mm512_fnmadd_ps(_mm512_mul_ps(dmin, dx), _mm512_cvtepi32_ps(correction), sum));
       } else {
         const __m512i exact = _mm512_sub_epi32(isum[r][p], _mm512_slli_epi32(correction, 5));
-        s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(exact), old);
+        _mm512_store_ps(s, _mm512_fmadd_ps(_mm512_mul_ps(dw, dx), _mm512_cvtepi32_ps(exact), old));
       }
     }
   }
@@ -205,9 +184,10 @@ inline void MultiplyGroup(const UnpackedBlocks& w, int64_t g, const Q8x32PanelGr
       for (int r = 0; r < kRowsInRegisters; ++r) {
         const __m512 dw = _mm512_set1_ps(w.d[row + r][b]);
         for (int p = 0; p < kPanels; ++p) {
-          __m512& s = strands.s[b][row + r][first_panel + p];
-          s = _mm512_fmadd_ps(_mm512_mul_ps(dw, dx[p]), _mm512_cvtepi32_ps(isum[r][p]),
-                              StrandOrZero(s, g == 0));
+          float* s = strands.s[b][row + r][first_panel + p];
+          _mm512_store_ps(s,
+                          _mm512_fmadd_ps(_mm512_mul_ps(dw, dx[p]), _mm512_cvtepi32_ps(isum[r][p]),
+                                          StrandOrZero(s, g == 0)));
         }
       }
     }
@@ -258,7 +238,7 @@ inline void StorePass(const MatmulArgs& args, const PassStrands& strands, int64_
   for (int p = 0; p < panel_count; ++p) {
     __m512 sums[kTileRows];
     for (int r = 0; r < kTileRows; ++r) {
-      const auto s = [&](int i) { return strands.s[i][r][p]; };
+      const auto s = [&](int i) { return _mm512_load_ps(strands.s[i][r][p]); };
       const __m512 even = _mm512_add_ps(_mm512_add_ps(s(0), s(4)), _mm512_add_ps(s(2), s(6)));
       const __m512 odd = _mm512_add_ps(_mm512_add_ps(s(1), s(5)), _mm512_add_ps(s(3), s(7)));
       sums[r] = _mm512_add_ps(even, odd);
@@ -268,55 +248,6 @@ inline void StorePass(const MatmulArgs& args, const PassStrands& strands, int64_
     float* out[kPanelRows];
     for (int64_t j = 0; j < count; ++j) out[j] = args.out[x + j] + first_row;
     StoreTransposed(sums, out, count, rows);
-  }
-}
-
-// A tile of weight rows and `panel_count` panels, the first of which holds activation row first_x.
-template <typename Format, typename Unpacked, typename PanelGroup>
-void MultiplyTile(const MatmulArgs& args, int64_t first_row, int64_t first_x, int panel_count) {
-  const int64_t block_count = args.w.cols / Format::kBlockValues;
-  const int64_t group_count = (args.w.cols + 255) / 256;
-  const auto* blocks = reinterpret_cast<const typename Format::Block*>(args.w.data);
-  const auto* panels = reinterpret_cast<const PanelGroup*>(args.panels);
-  PassStrands strands;
-  for (int64_t b = block_count; b < 8; ++b) {
-    if (Format::kBlockValues == 256) __builtin_memset(strands.s[b], 0, sizeof strands.s[b]);
-  }
-  Unpacked unpacked;
-  constexpr int64_t kGroupBytes = 256 / Format::kBlockValues * sizeof(typename Format::Block);
-  const auto* tile = blocks + first_row * block_count;
-  for (int64_t g = 0; g < group_count; ++g) {
-    const char* ahead =
-        Ahead(tile, group_count * kTileRows * kGroupBytes, g * kTileRows * kGroupBytes);
-    for (int r = 0; r < kTileRows; ++r) {
-      PrefetchShare(ahead + r * kGroupBytes, kGroupBytes);
-      const int64_t row = first_row + r < args.row_end ? first_row + r : args.row_end - 1;
-      UnpackGroup<Format>(blocks + row * block_count, g, block_count, r, unpacked);
-    }
-    const PanelGroup* x[kPassPanels];
-    for (int p = 0; p < panel_count; ++p) {
-      x[p] = panels + (first_x / kPanelRows + p) * group_count + g;
-    }
-    int p = 0;
-    for (; p + 1 < panel_count; p += 2) MultiplyGroup<Format, 2>(unpacked, g, x + p, p, strands);
-    if (p < panel_count) MultiplyGroup<Format, 1>(unpacked, g, x + p, p, strands);
-  }
-  StorePass(args, strands, first_row, first_x, panel_count);
-}
-
-template <typename Format>
-void PanelMatmul(const MatmulArgs& args) {
-  constexpr int64_t kPassRows = kPassPanels * kPanelRows;
-  for (int64_t j = 0; j < args.count; j += kPassRows) {
-    const int64_t left = (args.count - j + kPanelRows - 1) / kPanelRows;
-    const int panel_count = static_cast<int>(left < kPassPanels ? left : kPassPanels);
-    for (int64_t r = args.row_begin; r < args.row_end; r += kTileRows) {
-      if constexpr (Format::kActivation == ActivationKind::kQ8x256) {
-        MultiplyTile<Format, UnpackedSuperblocks, Q8x256PanelGroup>(args, r, j, panel_count);
-      } else {
-        MultiplyTile<Format, UnpackedBlocks, Q8x32PanelGroup>(args, r, j, panel_count);
-      }
-    }
   }
 }
 

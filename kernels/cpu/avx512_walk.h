@@ -1,14 +1,11 @@
-// Walks weight rows as they lie in a file, for few rows of activations: decoding one token.
-//
-// Weights come from memory once and are the bottleneck, so the kernels keep the instructions per
-// byte low: several rows run side by side so that the activations, and the transposed additions
-// that turn vectors of partial sums into one integer a row, are shared.
+// Steps of walking weight rows, for AVX-512 with VNNI.
 #pragma once
 
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512_blocks.h"
 #include "kernels/cpu/prefetch.h"
+#include "kernels/cpu/walk_tile.h"
 #include "kernels/ops.h"
 
 namespace stoker::cpu::STOKER_ISA {
@@ -38,24 +35,16 @@ inline __m256i SumsOf8(const __m512i v[8]) {
   return _mm512_castsi512_si256(AddNeighbourLanes(halves, halves));
 }
 
-// Rows that K-quants are walked at once. Sums, scales and strands keep rows in lanes.
-inline constexpr int kWalkRows = 8;
-
-// One block of each of eight rows meets one block of each row of activations.
-template <typename Format, int kCount>
-struct SuperblockStep {
-  using Block = typename Format::Block;
-
-  // scales[r] in `scales`: for the packed sums of vectors 0 and 1, and of 2 and 3.
-  static void Dot(const __m512i u[4], const __m512i x[4], const __m512i scales[2], __m512i* isum) {
-    const __m512i zero = _mm512_setzero_si512();
-    __m512i p[4];
-    for (int i = 0; i < 4; ++i) p[i] = _mm512_dpbusd_epi32(zero, u[i], x[i]);
-    // Sums of four products, at most 4 * 63 * 127 < 2^15, fit 16 bits.
-    const __m512i first = _mm512_madd_epi16(_mm512_packs_epi32(p[0], p[1]), scales[0]);
-    *isum = _mm512_dpwssd_epi32(first, _mm512_packs_epi32(p[2], p[3]), scales[1]);
-  }
-};
+// The sum of a superblock's products, spread over sixteen lanes. `scales` fit the packed sums of
+// vectors 0 and 1, and of 2 and 3.
+inline __m512i DotSuperblock(const __m512i u[4], const __m512i x[4], const __m512i scales[2]) {
+  const __m512i zero = _mm512_setzero_si512();
+  __m512i p[4];
+  for (int i = 0; i < 4; ++i) p[i] = _mm512_dpbusd_epi32(zero, u[i], x[i]);
+  // Sums of four products, at most 4 * 63 * 127 < 2^15, fit 16 bits.
+  const __m512i first = _mm512_madd_epi16(_mm512_packs_epi32(p[0], p[1]), scales[0]);
+  return _mm512_dpwssd_epi32(first, _mm512_packs_epi32(p[2], p[3]), scales[1]);
+}
 
 // What eight rows' blocks hold beside their weights, rows in lanes.
 struct RowScales {
@@ -87,15 +76,6 @@ inline __m256i SumsOfLanes(__m512i rows0to3, __m512i rows4to7) {
       _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, static_cast<_MM_PERM_ENUM>(0x4e)));
   const __m512i rows = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 13, 9, 5, 1, 12, 8, 4, 0);
   return _mm512_castsi512_si256(_mm512_permutexvar_epi32(rows, sums));
-}
-
-// s = fma(dw * dx, isum, s)
-inline __m256 AddScaled(__m256 dw, float dx, __m256i isum, __m256 s) {
-  return _mm256_fmadd_ps(_mm256_mul_ps(dw, _mm256_set1_ps(dx)), _mm256_cvtepi32_ps(isum), s);
-}
-// s = fma(-(dmin * dx), msum, s)
-inline __m256 SubtractScaled(__m256 dmin, float dx, __m256i msum, __m256 s) {
-  return _mm256_fnmadd_ps(_mm256_mul_ps(dmin, _mm256_set1_ps(dx)), _mm256_cvtepi32_ps(msum), s);
 }
 
 // Q4_K and Q5_K: block b of eight rows and kCount activation rows into strands[row of x].
@@ -134,7 +114,7 @@ inline void StepWithMinima(const typename Format::Block* const* rows, int64_t b,
     const __m512i scales[2] = {_mm512_shuffle_epi8(row, words(0)),
                                _mm512_shuffle_epi8(row, words(4))};
     for (int j = 0; j < kCount; ++j) {
-      SuperblockStep<Format, kCount>::Dot(u, activations[j], scales, &isums[j][r]);
+      isums[j][r] = DotSuperblock(u, activations[j], scales);
     }
   }
   const RowScales scales = ScalesOfHeaders(headers[0], headers[1]);
@@ -181,57 +161,16 @@ inline void StepWithoutMinima(const typename Format::Block* const* rows, int64_t
                                _mm512_permutexvar_epi16(words1, wide)};
     __builtin_memcpy(&halves[r], block.d, 2);
     for (int j = 0; j < kCount; ++j) {
-      SuperblockStep<Format, kCount>::Dot(u, activations[j], scales, &isums[j][r]);
+      const __m512i dot = DotSuperblock(u, activations[j], scales);
       // Weights were kOffset = 2^5 too large.
       const __m256i offset = _mm256_slli_epi32(_mm256_madd_epi16(scale, sums[j]), 5);
-      isums[j][r] = _mm512_sub_epi32(isums[j][r], _mm512_zextsi256_si512(offset));
+      isums[j][r] = _mm512_sub_epi32(dot, _mm512_zextsi256_si512(offset));
     }
   }
   const __m256 d = _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(halves)));
   for (int j = 0; j < kCount; ++j) {
     __m256& s = strands[j][b % 8];
     s = AddScaled(d, x[j][b].d, SumsOf8(isums[j]), s);
-  }
-}
-
-// The strands of eight rows added in the order of the contract.
-inline __m256 SumOfStrands(const __m256 s[8]) {
-  const __m256 even = _mm256_add_ps(_mm256_add_ps(s[0], s[4]), _mm256_add_ps(s[2], s[6]));
-  const __m256 odd = _mm256_add_ps(_mm256_add_ps(s[1], s[5]), _mm256_add_ps(s[3], s[7]));
-  return _mm256_add_ps(even, odd);
-}
-
-// Rows [first, first + kWalkRows) of a K-quant matrix, of which those before row_end are stored.
-template <typename Format, int kCount>
-void WalkSuperblockTile(const MatmulArgs& args, int64_t first, int64_t first_x) {
-  const int64_t block_count = args.w.cols / 256;
-  const auto* blocks = reinterpret_cast<const typename Format::Block*>(args.w.data);
-  const typename Format::Block* rows[kWalkRows];
-  for (int64_t r = 0; r < kWalkRows; ++r) {
-    const int64_t row = first + r < args.row_end ? first + r : args.row_end - 1;
-    rows[r] = blocks + row * block_count;
-  }
-  const Q8x256Group* x[kCount];
-  __m256 strands[kCount][8];
-  __m256* strand_rows[kCount];
-  for (int j = 0; j < kCount; ++j) {
-    x[j] = reinterpret_cast<const Q8x256Group*>(args.x[first_x + j]);
-    for (__m256& s : strands[j]) s = _mm256_setzero_ps();
-    strand_rows[j] = strands[j];
-  }
-  constexpr int64_t kStepBytes = kWalkRows * sizeof(typename Format::Block);
-  for (int64_t b = 0; b < block_count; ++b) {
-    const char* ahead = Ahead(rows[0], block_count * kStepBytes, b * kStepBytes);
-    if constexpr (Format::kHasMinima) {
-      StepWithMinima<Format, kCount>(rows, b, x, strand_rows, ahead);
-    } else {
-      StepWithoutMinima<Format, kCount>(rows, b, x, strand_rows, ahead);
-    }
-  }
-  const int64_t left = args.row_end - first;
-  const auto mask = static_cast<__mmask8>(left < kWalkRows ? (1 << left) - 1 : 0xff);
-  for (int j = 0; j < kCount; ++j) {
-    _mm256_mask_storeu_ps(args.out[first_x + j] + first, mask, SumOfStrands(strands[j]));
   }
 }
 
@@ -277,9 +216,12 @@ inline void StepOfBlocks(const typename Format::Block* const row[2], const Q8x32
   }
 }
 
-// Two rows of a format of 32-blocks.
+// Rows that formats of 32-blocks are walked at once.
+inline constexpr int kBlockRows = 2;
+
+// The same for a whole two rows, into out.
 template <typename Format, int kCount>
-void WalkTwoRows(const MatmulArgs& args, int64_t first, int64_t first_x) {
+void WalkBlockRows(const MatmulArgs& args, int64_t first, int64_t first_x) {
   using Block = typename Format::Block;
   const int64_t block_count = args.w.cols / 32;
   const int64_t second = first + 1 < args.row_end ? first + 1 : first;
@@ -315,27 +257,6 @@ void WalkTwoRows(const MatmulArgs& args, int64_t first, int64_t first_x) {
       args.out[first_x + j][r == 0 ? first : second] = even + odd;
     }
   }
-}
-
-template <typename Format, int kCount>
-void WalkRows(const MatmulArgs& args, int64_t first_x) {
-  if constexpr (Format::kActivation == ActivationKind::kQ8x256) {
-    for (int64_t r = args.row_begin; r < args.row_end; r += kWalkRows) {
-      WalkSuperblockTile<Format, kCount>(args, r, first_x);
-    }
-  } else {
-    for (int64_t r = args.row_begin; r < args.row_end; r += 2) {
-      WalkTwoRows<Format, kCount>(args, r, first_x);
-    }
-  }
-}
-
-template <typename Format>
-void WalkMatmul(const MatmulArgs& args) {
-  int64_t j = 0;
-  for (; args.count - j > 2; j += 3) WalkRows<Format, 3>(args, j);
-  if (args.count - j == 2) WalkRows<Format, 2>(args, j);
-  if (args.count - j == 1) WalkRows<Format, 1>(args, j);
 }
 
 }  // namespace

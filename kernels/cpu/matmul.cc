@@ -2,9 +2,9 @@
 #include "kernels/cpu/any_dot.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/formats/formats.h"
-#if defined(__AVX512VNNI__)
-#include "kernels/cpu/avx512_panel.h"
-#include "kernels/cpu/avx512_walk.h"
+#if defined(__AVX2__)
+#include "kernels/cpu/panel_pass.h"
+#include "kernels/cpu/walk_pass.h"
 #endif
 
 namespace stoker::cpu::STOKER_ISA {
@@ -15,7 +15,7 @@ void MatmulOf(const MatmulArgs& args) {
   if constexpr (Format::kActivation == ActivationKind::kF32) {
     MatmulFloat(args);
   } else {
-#if defined(__AVX512VNNI__)
+#if defined(__AVX2__)
     if (args.panels != nullptr && args.count >= kPanelRowsMin) {
       PanelMatmul<Format>(args);
     } else {
