@@ -34,8 +34,8 @@ struct MemoryPlan {
 // Resident memory may exceed the plan's total by this much (allocator slack, page tables).
 inline constexpr uint64_t kBudgetMarginBytes = uint64_t{32} << 20;
 
-// Bytes that vocabulary and merges take in memory, from what they take in the file: each entry is a
-// string (or a view and a hash entry) in the metadata and again in the tokenizer's tables.
+// Bytes that reading the vocabulary takes at most, from what it takes in the file: each entry is a
+// string in the metadata, and a piece or a pair in the tokenizer's tables.
 uint64_t TokenizerBytes(const GgufModel& gguf);
 
 // ResourceExhausted when the budget is below the minimum, with a table of what takes it.

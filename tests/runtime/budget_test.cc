@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include "base/status.h"
 #include "runtime/step_limits.h"
 #include "tests/runtime/shipped_model.h"
@@ -12,7 +14,9 @@ namespace stoker {
 namespace {
 
 using testing::AllOf;
+using testing::Gt;
 using testing::HasSubstr;
+using testing::Lt;
 using testing::Not;
 
 constexpr uint64_t kGiB = uint64_t{1} << 30;
@@ -173,6 +177,20 @@ TEST(MemoryPlan, ThePlanAsATableNamesEveryPart) {
                            "tokenizer", "process", "expert slots", "total", "budget"}) {
     EXPECT_THAT(table, HasSubstr(part));
   }
+}
+
+// Measured peaks of reading these vocabularies, less an idle program's (budget.cc).
+TEST(TokenizerBytes, CoverWhatVocabulariesWereMeasuredToTake) {
+  SKIP_WITHOUT_SHARED();
+  const auto bytes_of = [](std::string_view name) {
+    const auto gguf = GgufModel::Open(
+        fmt::format("{}ggml-vocab-{}.gguf", SharedPath("data/tokenizers/vectors/"), name));
+    EXPECT_TRUE(gguf.ok()) << gguf.status();
+    return static_cast<double>(TokenizerBytes(*gguf)) / (1 << 20);
+  };
+  EXPECT_THAT(bytes_of("gpt-2"), AllOf(Gt(8.1), Lt(2 * 8.1)));
+  EXPECT_THAT(bytes_of("deepseek-llm"), AllOf(Gt(16.6), Lt(2 * 16.6)));
+  EXPECT_THAT(bytes_of("llama-spm"), AllOf(Gt(4.4), Lt(2 * 4.4)));
 }
 
 TEST(StepLimits, FollowFromOptionsAndModel) {
