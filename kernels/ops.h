@@ -62,8 +62,10 @@ size_t ActivationRowBytes(ActivationKind kind, int64_t cols);
 
 // Sixteen activation rows interleaved for kernels that keep rows of activations in lanes.
 inline constexpr int64_t kPanelRows = 16;
-// Products of fewer rows than this walk weight rows directly and need no panel.
-inline constexpr int64_t kPanelRowsMin = 4;
+// Products of fewer rows than this walk weight rows directly and need no panel: a panel costs the
+// same for one row as for sixteen, and walking breaks even at 7 to 13 rows (by format, on Zen 4
+// with AVX-512 and AVX2).
+inline constexpr int64_t kPanelRowsMin = 9;
 // Bytes of the panel of up to kPanelRows rows, a multiple of 64. 0 for kinds that use none (kF32).
 size_t PanelBytes(ActivationKind kind, int64_t cols);
 

@@ -121,7 +121,7 @@ void RegisterAll() {
       };
       const auto stream_rows = static_cast<int64_t>((size_t{192} << 20) / RowBytes(dtype, kCols));
       add("stream", stream_rows, 1);
-      for (const int64_t count : {1, 2, 3, 4, 8, 16, 32, 64}) add("cached", 192, count);
+      for (const int64_t count : {1, 2, 3, 4, 8, 9, 16, 32, 64}) add("cached", 192, count);
       add("cached", 192, kCountMax);
       if (ActivationKindOf(dtype) == ActivationKind::kF32) continue;
       benchmark::RegisterBenchmark(
