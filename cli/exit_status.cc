@@ -16,7 +16,6 @@ ExitStatus ExitStatusOf(const absl::Status& status) {
     case absl::StatusCode::kUnimplemented:
       return ExitStatus::kModel;
     case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kOutOfRange:
       return ExitStatus::kMemory;
     case absl::StatusCode::kCancelled:
       return ExitStatus::kInterrupted;

@@ -53,7 +53,7 @@ void ModelFlags::Declare(CLI::App& app) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--ctx", options.context,
-                 "Positions per sequence; 0: the model's own, at most 4096")
+                 "Positions per sequence; 0: the model's own, 512 to 4096")
       ->capture_default_str()
       ->group(group);
   app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);

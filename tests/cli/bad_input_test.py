@@ -163,9 +163,10 @@ class MemoryTest(CliTest):
         enough = message.split("--ram ")[1].split()[0]
         self.ok("run", *small, "--ram", enough)
 
-    def test_context_above_the_models_own(self):
-        self.refuses(MEMORY, [str(CONTEXT_MAX)], "run", "-m", MODEL, "-p", "x", "--ctx",
-                     CONTEXT_MAX + 1)
+    def test_context_above_the_models_own_is_noted(self):
+        result = self.stoker("run", "-m", MODEL, "-p", "x", "-n", "1", "--ctx", CONTEXT_MAX + 1)
+        self.assertEqual(result.returncode, 0)
+        self.assertIn(f"note: the context of {CONTEXT_MAX + 1}", result.stderr.decode())
 
     def test_context_that_does_not_fit_names_one_that_does(self):
         minimum = self.minimum(256)

@@ -13,7 +13,6 @@ TEST(ExitStatus, EachKindOfErrorHasItsStatus) {
   EXPECT_EQ(ExitStatusOf(absl::DataLossError("")), ExitStatus::kModel);
   EXPECT_EQ(ExitStatusOf(absl::UnimplementedError("")), ExitStatus::kModel);
   EXPECT_EQ(ExitStatusOf(absl::ResourceExhaustedError("")), ExitStatus::kMemory);
-  EXPECT_EQ(ExitStatusOf(absl::OutOfRangeError("")), ExitStatus::kMemory);
   EXPECT_EQ(ExitStatusOf(absl::CancelledError("")), ExitStatus::kInterrupted);
   EXPECT_EQ(ExitStatusOf(absl::UnavailableError("")), ExitStatus::kFailure);
   EXPECT_EQ(ExitStatusOf(absl::InternalError("")), ExitStatus::kFailure);
