@@ -22,6 +22,9 @@ void PinCallingThread(int cpu) {
   (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
+// About 20 us of pauses.
+constexpr int kSpinsBeforeYield = 1000;
+
 void Pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -159,7 +162,15 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
   s.epoch.store(region, std::memory_order_seq_cst);
   if (s.sleepers.load(std::memory_order_seq_cst) > 0) s.epoch.notify_all();
   s.RunChunks(region, 0);
-  while (s.chunks_left.load(std::memory_order_acquire) > 0) Pause();
+  // The others' last chunks are usually microseconds away; but one that lost its processor to another
+  // program must not be waited for by burning the processor that it could run on.
+  for (int spins = 0; s.chunks_left.load(std::memory_order_acquire) > 0; ++spins) {
+    if (spins < kSpinsBeforeYield) {
+      Pause();
+    } else {
+      sched_yield();
+    }
+  }
 }
 
 }  // namespace stoker
