@@ -42,7 +42,7 @@ inline __m256i ShiftedBits(__m256i bytes, int count, char mask) {
   return _mm256_and_si256(shifted, _mm256_set1_epi8(mask));
 }
 
-// Chunk: values 32c to 32c + 31 of a block as unsigned bytes, kOffset more than their value.
+// Chunk: values 32c to 32c + 31 of a block as unsigned bytes (Q6_K: 32 more than they are).
 // kSteps: how often four values' products, added in pairs, fit a sum of 16 bits.
 template <typename Format>
 struct Avx2Blocks;
@@ -77,7 +77,8 @@ struct Avx2Blocks<Q6_K> {
   }
 };
 
-// Formats of 32-blocks: Chunk is the whole block.
+// Formats of 32-blocks: Chunk is the whole block, unsigned bytes 2^kOffsetBits more than they are
+// unless kSigned.
 template <>
 struct Avx2Blocks<Q4_0> {
   static constexpr bool kSigned = false;

@@ -93,7 +93,8 @@ inline __m512i DecodeHeaders(__m512i headers) {
                                    lanes(0, 0x30303030, 0, 0x30303030), 0xf8);
 }
 
-// Unpack: one group of 256 weights as unsigned bytes, kOffset more than their value.
+// Unpack: one group of 256 weights as unsigned bytes; where values are signed, an offset more than
+// they are: 32 for Q6_K, 2^kOffsetBits for formats of 32-blocks.
 template <typename Format>
 struct Avx512Blocks;
 
@@ -120,7 +121,6 @@ struct Avx512Blocks<Q5_K> {
 template <>
 struct Avx512Blocks<Q6_K> {
   static constexpr ValueOrder kOrder = ValueOrder::kNatural;
-  static constexpr int kOffset = 32;
   static void Unpack(const Q6_K::Block& block, __m512i u[4]) {
     UnpackNibbles(block.low, u);
     for (int h = 0; h < 2; ++h) {
@@ -152,7 +152,6 @@ inline __m128i GatherHalves(const std::byte* p, int stride) {
 template <>
 struct Avx512Blocks<Q8_0> {
   static constexpr ValueOrder kOrder = ValueOrder::kNatural;
-  static constexpr int kOffset = 128;
   static constexpr int kOffsetBits = 7;
   static void Unpack(const Q8_0::Block* blocks, __m512i u[4]) {
     for (int i = 0; i < 4; ++i) {
@@ -169,7 +168,6 @@ struct Avx512Blocks<Q8_0> {
 template <>
 struct Avx512Blocks<Q4_0> {
   static constexpr ValueOrder kOrder = ValueOrder::kNatural;
-  static constexpr int kOffset = 8;
   static constexpr int kOffsetBits = 3;
   static void Unpack(const Q4_0::Block* blocks, __m512i u[4]) {
     // Words 1 to 8 of two blocks (of 9 words each), each twice: for low and for high nibbles.

@@ -162,7 +162,7 @@ inline void StepWithoutMinima(const typename Format::Block* const* rows, int64_t
     __builtin_memcpy(&halves[r], block.d, 2);
     for (int j = 0; j < kCount; ++j) {
       const __m512i dot = DotSuperblock(u, activations[j], scales);
-      // Weights were kOffset = 2^5 too large.
+      // Weights were 32 = 2^5 too large.
       const __m256i offset = _mm256_slli_epi32(_mm256_madd_epi16(scale, sums[j]), 5);
       isums[j][r] = _mm512_sub_epi32(dot, _mm512_zextsi256_si512(offset));
     }

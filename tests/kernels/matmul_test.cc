@@ -236,6 +236,7 @@ double ActivationScale(ActivationKind kind, const std::byte* row, int64_t i) {
   return reinterpret_cast<const Q8x32Group*>(row)[i / 256].d[i % 256 / 32];
 }
 
+// Both kinds of groups start with their integers.
 int ActivationInteger(const std::byte* row, int64_t i) {
   return reinterpret_cast<const Q8x256Group*>(row)[i / 256].q[i % 256];
 }
