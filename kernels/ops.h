@@ -40,8 +40,8 @@ enum class ActivationKind : uint8_t {
 // whole groups; the values past `cols` are zero with zero scales. Quantization of a block, x its
 // values:
 //   a = max |x|;  a < 2^-120: d = 0, q = 0.  Else d = a / 127, q = rint(x * (127 / a)), ties to
-//   even, which is at most 127 in magnitude. A block with an infinity or NaN gets d = NaN, q = 0, so
-//   that what it touches is NaN too.
+//   even, which is at most 127 in magnitude. A block with an infinity or NaN gets d = NaN, q = 0,
+//   so that what it touches is NaN too.
 struct alignas(64) Q8x32Group {
   int8_t q[256];
   float d[8];

@@ -1,4 +1,4 @@
-// The 16-bit floats of files: IEEE half and bfloat16, converted exactly in plain integer arithmetic.
+// The 16-bit floats of files, IEEE half and bfloat16, converted exactly in plain arithmetic.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Kernels compiled for an instruction set may define nothing that the linker could take for the whole
-# program: every weak symbol must be of that instruction set's own namespace.
+# Kernels compiled for an instruction set may define nothing that the linker could take for the
+# whole program: every weak symbol must be of that instruction set's own namespace.
 # usage: isa_isolation.sh ISA OBJECT...
 isa=$1
 shift
