@@ -11,7 +11,7 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 TEST(Progress, ShowsShareBytesRateAndTimeLeft) {
   EXPECT_EQ(
       FormatProgress("loading", kGiB, 4 * kGiB, 10'000'000'000),
-      "loading   25 %  [=====               ]  1.00 GiB of 4.00 GiB  107.4 MB/s  ETA 30.00 s");
+      "loading   25 %  [=====               ]  1.00 GiB of 4.00 GiB  107.37 MB/s  ETA 30.00 s");
 }
 
 TEST(Progress, StartsWithoutARateAndEndsFull) {
