@@ -162,8 +162,8 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
   s.epoch.store(region, std::memory_order_seq_cst);
   if (s.sleepers.load(std::memory_order_seq_cst) > 0) s.epoch.notify_all();
   s.RunChunks(region, 0);
-  // The others' last chunks are usually microseconds away; but one that lost its processor to another
-  // program must not be waited for by burning the processor that it could run on.
+  // The others' last chunks are usually microseconds away; but one that lost its processor to
+  // another program must not be waited for by burning the processor that it could run on.
   for (int spins = 0; s.chunks_left.load(std::memory_order_acquire) > 0; ++spins) {
     if (spins < kSpinsBeforeYield) {
       Pause();

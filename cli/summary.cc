@@ -47,6 +47,7 @@ ordered_json PhaseJson(const PhaseSummary& phase) {
           {"misses", phase.misses},
           {"hit_rate", phase.hit_rate()},
           {"read_bytes", phase.read_bytes},
+          {"drive_busy_ns", phase.drive_busy_ns},
           {"causes", CausesJson(phase.causes)}};
 }
 

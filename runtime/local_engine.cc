@@ -82,6 +82,7 @@ void LocalEngine::EndRecord() {
   record_.hits = counts.hits - counts_before_.hits;
   record_.misses = counts.misses - counts_before_.misses;
   record_.read_bytes = counts.read_bytes - counts_before_.read_bytes;
+  record_.drive_busy_ns = counts.busy_ns - counts_before_.busy_ns;
   if (record_.misses > 0) {
     const absl::Span<const MissRecord> misses = parts_.cache->misses();
     record_.worst_misses.resize(std::min(misses.size(), kWorstMissesMax));

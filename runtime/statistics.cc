@@ -15,6 +15,7 @@ void AddTo(PhaseSummary& phase, const StepRecord& step) {
   phase.hits += step.hits;
   phase.misses += step.misses;
   phase.read_bytes += step.read_bytes;
+  phase.drive_busy_ns += step.drive_busy_ns;
 }
 
 // Nearest rank: the value of rank ceil(share * n), counted from 1. `sorted` is not empty.

@@ -19,6 +19,7 @@ struct PhaseSummary {
   uint64_t hits = 0;       // experts
   uint64_t misses = 0;
   uint64_t read_bytes = 0;
+  int64_t drive_busy_ns = 0;
 
   double tokens_per_second() const;  // 0 when there were none
   double hit_rate() const;  // share of experts asked for, in [0, 1]; 0 when there were none

@@ -19,7 +19,12 @@ void Region(benchmark::State& state) {
   }
   benchmark::DoNotOptimize(sink);
 }
-BENCHMARK(Region)->ArgNames({"threads", "chunks"})->Args({1, 16})->Args({2, 2})->Args({2, 16})->Args({2, 64});
+BENCHMARK(Region)
+    ->ArgNames({"threads", "chunks"})
+    ->Args({1, 16})
+    ->Args({2, 2})
+    ->Args({2, 16})
+    ->Args({2, 64});
 
 }  // namespace
 }  // namespace stoker

@@ -92,7 +92,9 @@ class Exactness : public testing::Test {
     prompt.resize(std::min(prompt.size(), static_cast<size_t>(conditions.prompt_max)));
     GenerateAmongNeighbours(*engine, conditions, prompt, trace);
     EvaluatePrompt(*engine, prompt, trace);
-    if (faults != nullptr) EXPECT_GT(faults->injected(), 0u);
+    if (faults != nullptr) {
+      EXPECT_GT(faults->injected(), 0u);
+    }
     EXPECT_EQ(trace.tokens.size(), static_cast<size_t>(kGenerated));
     return trace;
   }
