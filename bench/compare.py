@@ -98,8 +98,22 @@ def peer_round(args, limit):
     return {**rates, "system_share": usage.ru_stime / wall}
 
 
+def stoker_warm_round(args, limit):
+    """All in memory: bench, which runs once to warm up, as the peer does."""
+    command = [args.stoker, "bench", "-m", args.model, "-p", str(args.prompt), "-n",
+               str(args.tokens), "-r", "1", "--threads", str(args.threads), "--ram", args.ram,
+               "--ctx", str(args.prompt + args.tokens + 8), "--format", "json", *args.stoker_args]
+    text, wall, usage = run(command, limit, False)
+    rows = {row["name"]: row for row in json.loads(text)["rows"]}
+    return {"prompt": rows["prompt"]["tokens_per_second"],
+            "decode": rows["decode"]["tokens_per_second"],
+            "decode_share_of_memory": rows["decode"]["share"],
+            "memory_ceiling": rows["decode"]["ceiling_bytes_per_second"],
+            "system_share": usage.ru_stime / wall}
+
+
 def stoker_round(args, limit):
-    """One process: a prompt, then decode. Token gaps, reads and waits come from its own records."""
+    """One cold process: a prompt, then decode. Gaps and reads come from its own records."""
     ids = " ".join(str(1 + 7919 * i % 250) for i in range(max(args.prompt, 8)))
     command = [args.stoker, "run", "-m", args.model, "--ids", ids, "-n", str(args.tokens),
                "--threads", str(args.threads), "--temp", "0", "--json", "--ram", args.ram,
@@ -148,7 +162,8 @@ def main():
     try:
         for index in range(args.rounds):
             peer.append(peer_round(args, limit))
-            stoker.append(stoker_round(args, limit))
+            ours = stoker_round if args.limit else stoker_warm_round
+            stoker.append(ours(args, limit))
             if args.limit:
                 drive.append(fio_rate(args.model, args.block, 16, 5))
             print(f"round {index + 1}: peer {peer[-1]}\n         stoker {stoker[-1]}\n"
@@ -166,7 +181,8 @@ def main():
             continue
         result[key] = {"stoker": ours, "peer": theirs, "ratio": ours / theirs}
         print(f"| {key}, tokens/s | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} |")
-    for key in ("p50_ms", "p99_ms", "hit_rate", "read_rate", "system_share"):
+    for key in ("p50_ms", "p99_ms", "hit_rate", "read_rate", "system_share",
+                "decode_share_of_memory", "memory_ceiling"):
         if median(stoker, key) is not None:
             result[key] = median(stoker, key)
             print(f"| {key} | {median(stoker, key):.4g} | | |")

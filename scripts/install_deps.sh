@@ -4,8 +4,8 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build ccache pkg-config python3
-  libabsl-dev libtbb-dev libfmt-dev libspdlog-dev liburing-dev libhwloc-dev libxxhash-dev
-  libpcre2-dev libutf8proc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
+  libabsl-dev libtbb-dev libfmt-dev liburing-dev libhwloc-dev libxxhash-dev
+  libpcre2-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # The fuzz targets are built with clang, the tree is checked with its tools.
