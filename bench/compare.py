@@ -2,13 +2,14 @@
 # Measures Stoker beside a peer on one file, so that claims of speed are ratios from one run.
 """Interleaved rounds of Stoker and a peer on one file: medians and ratios.
 
-The peer is llama.cpp's llama-bench, built elsewhere and named by its path. Without --limit both
-hold the model in memory. With --limit both run inside a memory cgroup of that size, with the page
-cache dropped before each run: the peer maps the file (its default), Stoker streams experts with
+The peer is llama.cpp, built elsewhere; --peer names the folder of its programs. Without --limit
+both hold the model in memory (llama-bench). With --limit both run inside a memory cgroup of that
+size, with the page cache dropped before each run: the peer (llama-completion) maps the file and
+does not repack weights, which would need a copy of them in memory; Stoker streams experts with
 --ram auto. Needs root for --limit.
 
-    bench/compare.py --model M.gguf --peer /path/to/llama-bench --rounds 3
-    bench/compare.py --model M.gguf --peer /path/to/llama-bench --rounds 3 --limit 3G -p 0 -n 32
+    bench/compare.py --model M.gguf --peer llama.cpp/build/bin --rounds 3
+    bench/compare.py --model M.gguf --peer llama.cpp/build/bin --limit 3G -n 64 --peer-tokens 6
 """
 
 import argparse
@@ -66,14 +67,15 @@ def run(command, limit, is_cold):
         drop_page_cache()
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, preexec_fn=limit.enter)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                   preexec_fn=limit.enter)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         if process.returncode != 0:
             sys.exit(f"{' '.join(map(str, command))} failed:\n{err.read()}")
-        return out.read(), time.monotonic() - start, usage
+        return out.read() + err.read(), time.monotonic() - start, usage
 
 
 def fio_rate(path, block_bytes, depth, seconds):
@@ -88,12 +90,22 @@ def fio_rate(path, block_bytes, depth, seconds):
     return json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
 
 
+def peer_limited_round(args, limit):
+    command = [f"{args.peer}/llama-completion", "-m", args.model, "-t", str(args.threads), "-lm",
+               "mmap", "--no-repack", "-n", str(args.peer_tokens), "-p", "hello hello", "-no-cnv",
+               "--no-warmup", "-c", "1024", "--temp", "0", "--perf"]
+    text, wall, usage = run(command, limit, True)
+    after_prompt = text.split("prompt eval")[1]
+    per_token_ms = re.search(r" eval time =.*\( *([0-9.]+) ms per token", after_prompt)
+    return {"decode": 1e3 / float(per_token_ms[1]), "system_share": usage.ru_stime / wall}
+
+
 def peer_round(args, limit):
-    command = [args.peer, "-m", args.model, "-t", str(args.threads), "-p", str(args.prompt),
-               "-n", str(args.tokens), "-r", "1", "-o", "json"]
-    text, wall, usage = run(command, limit, args.limit is not None)
+    command = [f"{args.peer}/llama-bench", "-m", args.model, "-t", str(args.threads), "-p",
+               str(args.prompt), "-n", str(args.tokens), "-r", "1", "-o", "json"]
+    text, wall, usage = run(command, limit, False)
     rates = {}
-    for row in json.loads(text):
+    for row in json.loads(text[text.index("["):text.rindex("]") + 1]):
         rates["prompt" if row["n_prompt"] > 0 else "decode"] = row["avg_ts"]
     return {**rates, "system_share": usage.ru_stime / wall}
 
@@ -104,6 +116,7 @@ def stoker_warm_round(args, limit):
                str(args.tokens), "-r", "1", "--threads", str(args.threads), "--ram", args.ram,
                "--ctx", str(args.prompt + args.tokens + 8), "--format", "json", *args.stoker_args]
     text, wall, usage = run(command, limit, False)
+    text = text[text.index("{"):text.rindex("}") + 1]
     rows = {row["name"]: row for row in json.loads(text)["rows"]}
     return {"prompt": rows["prompt"]["tokens_per_second"],
             "decode": rows["decode"]["tokens_per_second"],
@@ -119,7 +132,8 @@ def stoker_round(args, limit):
                "--threads", str(args.threads), "--temp", "0", "--json", "--ram", args.ram,
                "--ctx", str(max(args.prompt, 8) + args.tokens + 8), *args.stoker_args]
     text, wall, usage = run(command, limit, args.limit is not None)
-    summary = json.loads(text.strip().splitlines()[-1])
+    records = [json.loads(line) for line in text.splitlines() if line.startswith('{"type"')]
+    summary = records[-1]
     decode = summary["decode"]
     result = {
         "prompt": summary["prompt"]["tokens_per_second"],
@@ -144,7 +158,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--peer", required=True, help="llama-bench")
+    parser.add_argument("--peer", required=True, help="folder of llama.cpp's programs")
+    parser.add_argument("--peer-tokens", type=int, default=6, help="with --limit")
     parser.add_argument("--stoker", default=str(ROOT / "build/release/stoker"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -161,7 +176,8 @@ def main():
     peer, stoker, drive = [], [], []
     try:
         for index in range(args.rounds):
-            peer.append(peer_round(args, limit))
+            theirs = peer_limited_round if args.limit else peer_round
+            peer.append(theirs(args, limit))
             ours = stoker_round if args.limit else stoker_warm_round
             stoker.append(ours(args, limit))
             if args.limit:
