@@ -152,7 +152,8 @@ TEST(ShippedVocabulary, RoundTripsEveryGoldenText) {
   EXPECT_EQ((*tokenizer)->description(), "byte-level BPE, qwen2, 4096 tokens");
   EXPECT_FALSE((*tokenizer)->adds_bos());
   EXPECT_TRUE((*tokenizer)->IsEndOfGeneration(0));
-  for (const Json& text : Golden()["texts"]) {
+  const Json golden = Golden();
+  for (const Json& text : golden["texts"]) {
     const std::vector<TokenId> ids = (*tokenizer)->Encode(text.get<std::string>(), kTextOnly);
     EXPECT_EQ((*tokenizer)->Decode(ids, false), text);
   }

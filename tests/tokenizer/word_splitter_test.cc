@@ -31,7 +31,7 @@ std::string Repeated(std::string_view unit, size_t bytes) {
 class EveryPreTokenization : public testing::TestWithParam<std::string_view> {};
 
 TEST_P(EveryPreTokenization, KeepsEveryByte) {
-  const std::string broken("a\xff\xfe b\xe4\xbd c\xed\xa0\x80 1\xf0\x9f\x8c\n\0x", 22);
+  const std::string broken("a\xff\xfe b\xe4\xbd c\xed\xa0\x80 1\xf0\x9f\x8c\n\0x", 20);
   for (const std::string& text :
        {std::string(), std::string(" "), std::string("Hello, world!\n\n 123 x"),
         std::string("é日本語 \u3000 \r\n"), broken, std::string("\xff"), std::string("\0", 1)}) {
