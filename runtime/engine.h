@@ -55,7 +55,7 @@ struct StepRecord {
   CauseTimes causes = {};         // sums to wall_ns
   uint64_t hits = 0, misses = 0;  // experts
   uint64_t read_bytes = 0;
-  int64_t drive_busy_ns = 0;  // at least one read of an expert was under way
+  int64_t drive_busy_ns = 0;             // at least one read of an expert was under way
   std::vector<MissRecord> worst_misses;  // slowest first, a few
 };
 
