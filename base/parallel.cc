@@ -22,7 +22,7 @@ void PinCallingThread(int cpu) {
   (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
-// About 20 us of pauses.
+// Long against the end of a last chunk, short against the slice of time another program gets.
 constexpr int kSpinsBeforeYield = 1000;
 
 void Pause() {
