@@ -35,9 +35,11 @@ void Pause() {
 
 // A region is published by raising `epoch`. Work is claimed by adding to `next`, whose high bits
 // hold the epoch, so that a worker that wakes late can never claim a chunk of a region it did not
-// see.
+// see. Nor can one that was held up between its look at `next` and its claim: `next` is closed
+// before the fields of a new region are written, so whoever has seen one of them fails to claim.
 struct ThreadTeam::State {
   static constexpr int kChunkBits = 32;
+  static constexpr uint64_t kClosed = 0xffffffffu;  // as a chunk: past the last of any region
   // oneTBB takes the smallest of all live controls, so every team asks for the same; the arena's
   // own size is what bounds this team. Without it a team larger than the machine, or a second team,
   // would wait for the first's threads.
@@ -77,11 +79,11 @@ void ThreadTeam::State::RunChunks(uint32_t region, int worker) {
     uint64_t claim = next.load(std::memory_order_acquire);
     do {
       if (static_cast<uint32_t>(claim >> kChunkBits) != region) return;
-      if (static_cast<int64_t>(claim & 0xffffffffu) >= chunk_count.load(std::memory_order_relaxed))
+      if (static_cast<int64_t>(claim & kClosed) >= chunk_count.load(std::memory_order_acquire))
         return;
     } while (!next.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,
                                          std::memory_order_acquire));
-    const int64_t begin = static_cast<int64_t>(claim & 0xffffffffu) * grain;
+    const int64_t begin = static_cast<int64_t>(claim & kClosed) * grain;
     (*body)(begin, begin + grain < count ? begin + grain : count, worker);
     chunks_left.fetch_sub(1, std::memory_order_acq_rel);
   }
@@ -153,9 +155,10 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
   }
   State& s = *state_;
   const uint32_t region = s.epoch.load(std::memory_order_relaxed) + 1;
+  s.next.store(uint64_t{region} << State::kChunkBits | State::kClosed, std::memory_order_relaxed);
+  s.chunk_count.store(chunk_count, std::memory_order_release);
   s.count = count;
   s.grain = grain;
-  s.chunk_count.store(chunk_count, std::memory_order_relaxed);
   s.body = &body;
   s.chunks_left.store(chunk_count, std::memory_order_relaxed);
   s.next.store(uint64_t{region} << State::kChunkBits, std::memory_order_release);

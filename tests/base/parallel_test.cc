@@ -41,6 +41,24 @@ TEST(ThreadTeam, WorkersNeverShareAnIndexAtOneTime) {
   EXPECT_EQ(total, int64_t{2000} * (31 * 32 / 2));
 }
 
+// A worker that has looked at the end of a short region and claims only when a longer one is being
+// set up must come away with nothing. It once took a chunk of the next region, which then ended
+// while that chunk still ran.
+TEST(ThreadTeam, AWorkerHeldUpInAShortRegionClaimsNothingOfTheNext) {
+  ThreadTeam team({.thread_count = 2});
+  std::vector<std::atomic<int>> ran(64);
+  for (int region = 0; region < 20'000; ++region) {
+    std::atomic<int> ran_short{0};
+    team.ParallelFor(2, 1, [&](int64_t, int64_t, int) { ran_short.fetch_add(1); });
+    ASSERT_EQ(ran_short.load(), 2);
+    for (auto& times : ran) times.store(0, std::memory_order_relaxed);
+    team.ParallelFor(64, 1, [&](int64_t begin, int64_t, int) {
+      ran[static_cast<size_t>(begin)].fetch_add(1, std::memory_order_relaxed);
+    });
+    for (const auto& times : ran) ASSERT_EQ(times.load(), 1) << "region " << region;
+  }
+}
+
 TEST(ThreadTeam, WhatBodiesWroteIsVisibleAfterTheRegion) {
   ThreadTeam team({.thread_count = 3});
   std::vector<int> values(300);
