@@ -28,7 +28,7 @@ BenchRow PhaseRow(const BenchReport& report, std::string name,
   BenchRow row = {.name = std::move(name), .ceiling = report.memory_ceiling, .link = "memory"};
   const double expert_bytes = MeanExpertBytes(report.experts);
   std::vector<double> token_rates, byte_rates;
-  double bytes = 0, tokens = 0, hits = 0, asked = 0;
+  double bytes = 0, tokens = 0, hits = 0, asked = 0, system_ns = 0, wall_ns = 0;
   for (const BenchSample& sample : report.samples) {
     const PhaseSummary& phase = sample.summary.*phase_of;
     const double experts = static_cast<double>(phase.hits + phase.misses);
@@ -41,11 +41,14 @@ BenchRow PhaseRow(const BenchReport& report, std::string name,
     tokens += static_cast<double>(phase.tokens);
     hits += static_cast<double>(phase.hits);
     asked += experts;
+    system_ns += static_cast<double>(phase.system_ns);
+    wall_ns += static_cast<double>(phase.wall_ns);
   }
   row.tokens_per_second = SpreadOf(std::move(token_rates));
   row.bytes_per_second = SpreadOf(std::move(byte_rates));
   row.bytes_per_token = tokens > 0 ? bytes / tokens : 0;
   row.hit_rate = asked > 0 ? hits / asked : 0;
+  row.system_share = wall_ns > 0 ? system_ns / wall_ns : 0;
   return row;
 }
 
@@ -93,13 +96,13 @@ std::string Markdown(const BenchReport& report) {
 std::string Csv(const BenchReport& report) {
   std::string text =
       "name,tokens_per_second,tokens_per_second_mad,bytes_per_token,bytes_per_second,"
-      "bytes_per_second_mad,link,ceiling_bytes_per_second,share,hit_rate\n";
+      "bytes_per_second_mad,link,ceiling_bytes_per_second,share,hit_rate,system_share\n";
   for (const BenchRow& row : BenchRows(report)) {
-    text += fmt::format("{},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{},{:.6g},{:.6g},{:.6g}\n", row.name,
-                        row.tokens_per_second.median, row.tokens_per_second.deviation,
+    text += fmt::format("{},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g},{},{:.6g},{:.6g},{:.6g},{:.6g}\n",
+                        row.name, row.tokens_per_second.median, row.tokens_per_second.deviation,
                         row.bytes_per_token, row.bytes_per_second.median,
                         row.bytes_per_second.deviation, row.link, row.ceiling, row.share(),
-                        row.hit_rate);
+                        row.hit_rate, row.system_share);
   }
   return text;
 }
@@ -116,7 +119,8 @@ std::string Json(const BenchReport& report) {
                     {"link", row.link},
                     {"ceiling_bytes_per_second", row.ceiling},
                     {"share", row.share()},
-                    {"hit_rate", row.hit_rate}});
+                    {"hit_rate", row.hit_rate},
+                    {"system_share", row.system_share}});
   }
   const nlohmann::ordered_json json = {{"model", report.model_path},
                                        {"isa", report.info.isa},

@@ -48,6 +48,7 @@ struct BenchRow {
   Spread bytes_per_second = {};   // over the link
   double ceiling = 0;             // bytes per second; 0: not measured
   double hit_rate = 0;            // of experts; over all repetitions
+  double system_share = 0;        // system CPU time by wall time, over all repetitions
   std::string link;               // "memory", "drive"
   double share() const { return ceiling > 0 ? bytes_per_second.median / ceiling : 0; }
 };

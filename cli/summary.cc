@@ -48,6 +48,8 @@ ordered_json PhaseJson(const PhaseSummary& phase) {
           {"hit_rate", phase.hit_rate()},
           {"read_bytes", phase.read_bytes},
           {"drive_busy_ns", phase.drive_busy_ns},
+          {"system_ns", phase.system_ns},
+          {"system_share", phase.system_share()},
           {"causes", CausesJson(phase.causes)}};
 }
 

@@ -53,6 +53,7 @@ struct StepRecord {
   int decode_rows = 0;            // rows that were the newest token of a sequence
   int tokens = 0;                 // tokens that came of it; 0 also when the step failed
   CauseTimes causes = {};         // sums to wall_ns
+  int64_t system_ns = 0;          // system CPU time of the process meanwhile, over all threads
   uint64_t hits = 0, misses = 0;  // experts
   uint64_t read_bytes = 0;
   int64_t drive_busy_ns = 0;             // at least one read of an expert was under way
@@ -73,6 +74,7 @@ class Engine {
   // Parts a test may put in place of the real ones; null means the real one.
   struct Parts {
     const Clock* clock = nullptr;
+    const Clock* system_clock = nullptr;  // of system CPU time
     // Wraps the expert reader (fault injection).
     std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
     // Sees the logits of each token before it is sampled.

@@ -71,6 +71,7 @@ void LocalEngine::BeginRecord() {
   parts_.ledger->Take();
   parts_.ledger->Switch(Cause::kScheduling);
   counts_before_ = cache_counts();
+  system_before_ns_ = parts_.system_clock->NowNs();
   record_.prompt_rows = 0;
   record_.decode_rows = 0;
   record_.tokens = 0;
@@ -90,6 +91,7 @@ void LocalEngine::EndRecord() {
         misses.begin(), misses.end(), record_.worst_misses.begin(), record_.worst_misses.end(),
         [](const MissRecord& a, const MissRecord& b) { return a.read_ns > b.read_ns; });
   }
+  record_.system_ns = parts_.system_clock->NowNs() - system_before_ns_;
   parts_.ledger->Switch(Cause::kOther);
   record_.causes = parts_.ledger->Take();
   record_.wall_ns = std::accumulate(record_.causes.begin(), record_.causes.end(), int64_t{0});

@@ -26,7 +26,10 @@ namespace stoker {
 // What runtime/open.cc opens, in the order in which it is taken; released the other way round.
 struct EngineParts {
   const Clock* clock = nullptr;
-  std::unique_ptr<RealClock> own_clock;  // behind `clock` unless a test gave one
+  const Clock* system_clock = nullptr;
+  // Behind these clocks unless a test gave its own.
+  std::unique_ptr<Clock> own_clock;
+  std::unique_ptr<Clock> own_system_clock;
   std::unique_ptr<TimeLedger> ledger;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<BlockReader> trunk_reader;
@@ -95,7 +98,8 @@ class LocalEngine final : public Engine {
   std::vector<TokenEvent> events_;
   absl::Status last_error_;
   StepRecord record_;
-  CacheCounts counts_before_;  // at the start of the step
+  CacheCounts counts_before_;  // at the start of the step, as is the next
+  int64_t system_before_ns_ = 0;
 };
 
 }  // namespace stoker

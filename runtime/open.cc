@@ -12,6 +12,7 @@
 #include "runtime/engine.h"
 #include "runtime/local_engine.h"
 #include "runtime/options.h"
+#include "runtime/system_time.h"
 
 namespace stoker {
 namespace {
@@ -140,6 +141,9 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   EngineParts parts;
   if (given.clock == nullptr) parts.own_clock = std::make_unique<RealClock>();
   parts.clock = given.clock != nullptr ? given.clock : parts.own_clock.get();
+  if (given.system_clock == nullptr) parts.own_system_clock = std::make_unique<SystemTimeClock>();
+  parts.system_clock =
+      given.system_clock != nullptr ? given.system_clock : parts.own_system_clock.get();
   parts.see_logits = given.see_logits;
   const int64_t start_ns = parts.clock->NowNs();
   parts.ledger = std::make_unique<TimeLedger>(*parts.clock);

@@ -16,6 +16,7 @@ void AddTo(PhaseSummary& phase, const StepRecord& step) {
   phase.misses += step.misses;
   phase.read_bytes += step.read_bytes;
   phase.drive_busy_ns += step.drive_busy_ns;
+  phase.system_ns += step.system_ns;
 }
 
 // Nearest rank: the value of rank ceil(share * n), counted from 1. `sorted` is not empty.
@@ -33,6 +34,10 @@ double PhaseSummary::tokens_per_second() const {
 double PhaseSummary::hit_rate() const {
   const uint64_t asked = hits + misses;
   return asked == 0 ? 0 : static_cast<double>(hits) / static_cast<double>(asked);
+}
+
+double PhaseSummary::system_share() const {
+  return wall_ns == 0 ? 0 : static_cast<double>(system_ns) / static_cast<double>(wall_ns);
 }
 
 void RunStatistics::Add(const StepRecord& step) {

@@ -20,9 +20,13 @@ struct PhaseSummary {
   uint64_t misses = 0;
   uint64_t read_bytes = 0;
   int64_t drive_busy_ns = 0;
+  int64_t system_ns = 0;  // system CPU time of the process, over all threads
 
   double tokens_per_second() const;  // 0 when there were none
   double hit_rate() const;  // share of experts asked for, in [0, 1]; 0 when there were none
+  // System CPU time by wall time: 1 is one thread in the kernel all the time. 0 when there was no
+  // step.
+  double system_share() const;
 };
 
 // Time between two tokens of one sequence, over all sequences: exact percentiles by nearest rank

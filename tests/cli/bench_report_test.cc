@@ -27,6 +27,7 @@ BenchReport Report() {
     sample.summary.prompt_rows = 10;
     sample.summary.decode = {
         .steps = 4, .tokens = 4, .wall_ns = seconds * kSecondNs, .hits = 6, .misses = 2};
+    sample.summary.decode.system_ns = kSecondNs / 2;
     sample.drive_bytes = 800;
     sample.drive_busy_ns = 2 * kSecondNs;
     report.samples.push_back(sample);
@@ -54,7 +55,9 @@ TEST(BenchReport, PhasesCountTrunkAndExpertsReadFromMemory) {
   EXPECT_EQ(rows[1].name, "decode");
   EXPECT_EQ(rows[1].tokens_per_second.median, 1.5);  // of 2 and 1
   EXPECT_EQ(rows[1].tokens_per_second.deviation, 0.5);
-  EXPECT_EQ(rows[1].bytes_per_token, 1200);  // (4 * 1000 + 8 * 100) / 4
+  EXPECT_EQ(rows[1].bytes_per_token, 1200);         // (4 * 1000 + 8 * 100) / 4
+  EXPECT_DOUBLE_EQ(rows[1].system_share, 1.0 / 6);  // 1 s of 6
+  EXPECT_EQ(rows[0].system_share, 0);
 }
 
 TEST(BenchReport, DriveRateIsOverTheTimeThatTheDriveWasBusy) {

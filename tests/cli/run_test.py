@@ -33,6 +33,7 @@ class RunTest(CliTest):
         phases = summary["prompt"], summary["decode"], summary["all"]
         for phase in phases:
             self.assertEqual(sum(phase["causes"].values()), phase["wall_ns"])
+            self.assertAlmostEqual(phase["system_share"], phase["system_ns"] / phase["wall_ns"])
         self.assertGreater(summary["all"]["misses"], 0)
         self.assertGreater(summary["all"]["read_bytes"], 0)
         self.assertEqual(summary["slowest"]["wall_ns"], summary["gaps"]["max_ns"])

@@ -81,6 +81,23 @@ TEST(RunStatistics, CausesSumToWallTime) {
   EXPECT_EQ(sum, 23);
 }
 
+TEST(RunStatistics, SystemShareIsSystemTimeByWallTimeOfThePhase) {
+  RunStatistics statistics;
+  StepRecord prompt = Prompt(1'000, 8, 1);
+  prompt.system_ns = 900;
+  statistics.Add(prompt);
+  for (const int64_t system_ns : {100, 300}) {
+    StepRecord decode = Decode(1'000);
+    decode.system_ns = system_ns;
+    statistics.Add(decode);
+  }
+  const RunSummary summary = statistics.Summarize();
+  EXPECT_DOUBLE_EQ(summary.prompt.system_share(), 0.9);
+  EXPECT_DOUBLE_EQ(summary.decode.system_share(), 0.2);
+  EXPECT_DOUBLE_EQ(summary.all.system_share(), 1300.0 / 3000);
+  EXPECT_EQ(RunStatistics().Summarize().decode.system_share(), 0);
+}
+
 TEST(RunStatistics, SlowestTokenKeepsItsStep) {
   RunStatistics statistics;
   statistics.Add(Prompt(1'000'000, 8, 1));  // slower, but no gap between tokens
