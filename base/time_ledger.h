@@ -20,7 +20,9 @@ enum class Cause : uint8_t {
   kRouter,         // router product and choice of experts
   kDense,          // dense and shared-expert feed-forward
   kExpertCompute,  // routed experts
-  kWaitDrive,      // nothing to compute until an expert arrives
+  kWaitDrive,      // nothing to compute until an expert arrives from a file
+  kWaitCopy,       // nothing to compute until a copy to or from the device is done
+  kWaitDevice,     // nothing to do until the device has computed
   kHead,           // final norm and output product
   kSampling,       // logits to token
   kScheduling,     // forming steps, bookkeeping

@@ -213,7 +213,8 @@ int ExpertCache::pins_max(int layer) const {
   return state_->tiers.back().pins_max(state_->layout.layer_index(layer));
 }
 
-absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts) {
+absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
+                                  absl::Span<const int32_t> /*rows*/) {
   State& s = *state_;
   CHECK(s.outstanding() == 0);
   const ExpertLayout::Layer& place = s.layout.layers()[s.layout.layer_index(layer)];

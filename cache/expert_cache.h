@@ -36,13 +36,14 @@
 #include "base/expert_catalog.h"
 #include "base/time_ledger.h"
 #include "cache/expert_provider.h"
+#include "cache/placement.h"
 #include "cache/policy.h"
 #include "device/buffer.h"
 #include "io/block_reader.h"
 
 namespace stoker {
 
-enum class TierKind : uint8_t { kRam };
+enum class TierKind : uint8_t { kVram, kRam };
 
 struct TierOptions {
   TierKind kind = TierKind::kRam;
@@ -53,6 +54,9 @@ struct TierOptions {
 
 struct CacheOptions {
   std::vector<TierOptions> tiers;  // fastest first
+  Device* device = nullptr;        // of the VRAM tier; must outlive the store
+  PlaceRule place = PlaceRule::kAuto;
+  LinkRates rates;  // what kAuto starts from; live estimates follow
   int layer_floor =
       -1;  // experts per layer kept from other layers; -1: chosen from the slots there are
   bool verify_hashes = true;
@@ -67,17 +71,27 @@ struct SlotClass {
   int64_t slot_count = 0;
 };
 struct CachePlan {
-  std::vector<SlotClass> classes;     // of the RAM tier
-  uint64_t arena_bytes = 0;           // sum of slots, at most the budget
-  uint64_t overhead_bytes = 0;        // tables beside the arena
-  uint64_t minimum_budget_bytes = 0;  // the least budget a run can do with (see PlanCache)
-  uint64_t full_budget_bytes = 0;     // the budget at which every expert is resident
-  int pins_min = 1;                   // slots that each class has at least; as planned
+  std::vector<SlotClass> classes;       // of the RAM tier
+  uint64_t arena_bytes = 0;             // sum of slots, at most the budget
+  std::vector<SlotClass> vram_classes;  // of the VRAM tier; empty without a device
+  uint64_t vram_bytes = 0;              // sum of its slots
+  uint64_t staging_bytes = 0;           // pinned ring between the drive and VRAM, of the RAM budget
+  uint64_t overhead_bytes = 0;          // tables beside the arena
+  uint64_t minimum_budget_bytes = 0;    // the least budget a run can do with (see PlanCache)
+  uint64_t full_budget_bytes = 0;       // the budget at which every expert is resident
+  int pins_min = 1;                     // slots that each class has at least; as planned
 };
-// Splits a budget over the size classes. `alignments`: of each file, indexed like the catalog's
-// file numbers. `pins_min`: slots that each class must have (the experts of one token).
-// ResourceExhausted, naming the minimum, when the budget is too small.
-absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, uint64_t budget_bytes,
+// What the store may take: for slots and staging in RAM, for slots in VRAM.
+struct CacheBudget {
+  uint64_t ram_bytes = 0;
+  uint64_t vram_bytes = 0;
+  bool has_device = false;
+};
+// Splits a budget over the size classes, in each tier the same share of each. `alignments`: of each
+// file, indexed like the catalog's file numbers. `pins_min`: slots that each class must have in RAM
+// (the experts of one token). ResourceExhausted, naming the minimum, when the RAM budget is too
+// small; VRAM may be anything down to nothing.
+absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBudget& budget,
                                     int pins_min, absl::Span<const size_t> alignments);
 
 // Why an expert that a step needed was not there.
@@ -94,13 +108,20 @@ struct MissRecord {
 // Counts since the start; hits + misses = experts requested.
 struct CacheCounts {
   uint64_t hits = 0;
+  uint64_t vram_hits = 0;  // of these, in VRAM when asked for
   uint64_t misses = 0;
   uint64_t evictions = 0;
-  uint64_t read_bytes = 0;  // from files, supersets included
-  uint64_t retries = 0;     // short reads resumed and transient errors retried
-  int64_t wait_ns = 0;      // Collect blocked with nothing to hand over
-  int64_t busy_ns = 0;      // at least one read was under way
-  int64_t resident = 0;     // experts in memory now
+  uint64_t read_bytes = 0;        // from files, supersets included
+  uint64_t retries = 0;           // short reads resumed and transient errors retried
+  int64_t wait_ns = 0;            // Collect blocked with nothing to hand over
+  int64_t busy_ns = 0;            // at least one read was under way
+  int64_t resident = 0;           // experts in memory now
+  int64_t vram_resident = 0;      // of these, in VRAM
+  uint64_t copied_in_bytes = 0;   // RAM to VRAM
+  uint64_t copied_out_bytes = 0;  // VRAM to RAM
+  uint64_t host_experts = 0;      // handed out for the host to compute
+  uint64_t device_experts = 0;    // for the device
+  int64_t copy_wait_ns = 0;       // Collect blocked for copies only
 };
 
 class ExpertCache final : public ExpertProvider {
@@ -115,7 +136,9 @@ class ExpertCache final : public ExpertProvider {
   ~ExpertCache() override;
 
   int pins_max(int layer) const override;
-  absl::Status Request(int layer, absl::Span<const int32_t> experts) override;
+  using ExpertProvider::Request;
+  absl::Status Request(int layer, absl::Span<const int32_t> experts,
+                       absl::Span<const int32_t> rows) override;
   absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) override;
   int outstanding() const override;
 

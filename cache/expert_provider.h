@@ -8,10 +8,14 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/expert_id.h"
+#include "device/device.h"
 
 namespace stoker {
 
 class ExpertProvider;
+
+// Which processor an expert is handed to: its bytes are in that one's memory.
+enum class ExpertPlace : uint8_t { kHost, kDevice };
 
 // A routed expert in memory. Holding it is the pin: its bytes stay where they are until it is
 // destroyed. Move-only.
@@ -20,6 +24,15 @@ class ExpertRef {
   ExpertRef() = default;
   ExpertRef(ExpertProvider* owner, int32_t slot, ExpertId id, const std::byte* const* parts)
       : owner_(owner), slot_(slot), id_(id), parts_(parts) {}
+  // In device memory, all there once `ready` has come.
+  ExpertRef(ExpertProvider* owner, int32_t slot, ExpertId id, const std::byte* const* parts,
+            DeviceEvent ready)
+      : owner_(owner),
+        slot_(slot),
+        id_(id),
+        parts_(parts),
+        place_(ExpertPlace::kDevice),
+        ready_(ready) {}
   ~ExpertRef() { Release(); }
   ExpertRef(ExpertRef&& other) noexcept { *this = std::move(other); }
   ExpertRef& operator=(ExpertRef&& other) noexcept {
@@ -29,13 +42,21 @@ class ExpertRef {
       slot_ = other.slot_;
       id_ = other.id_;
       parts_ = other.parts_;
+      place_ = other.place_;
+      ready_ = other.ready_;
     }
     return *this;
   }
   inline void Release();  // unpins early
+  // Unpins once the event has come: that of the device's work with a kDevice expert, which a ref
+  // must not be let go before.
+  inline void ReleaseAfter(DeviceEvent event);
 
   bool valid() const { return owner_ != nullptr; }
   ExpertId id() const { return id_; }
+  ExpertPlace place() const { return place_; }
+  // kDevice: what work on it has to wait for.
+  DeviceEvent ready() const { return ready_; }
   // The expert's byte ranges in the order of its ExpertSpec (gate, up, down; or fused gate-up,
   // down).
   const std::byte* part(int index) const { return parts_[index]; }
@@ -45,6 +66,8 @@ class ExpertRef {
   int32_t slot_ = -1;
   ExpertId id_;
   const std::byte* const* parts_ = nullptr;
+  ExpertPlace place_ = ExpertPlace::kHost;
+  DeviceEvent ready_;
 };
 
 // One request runs at a time. The order is: Request, then Collect until it returns 0. Every expert
@@ -61,22 +84,35 @@ class ExpertProvider {
   // Refs of this layer that may be held at once; at least 1.
   virtual int pins_max(int layer) const = 0;
   // Asks for distinct experts of one layer, in router-rank order of their first use (the order
-  // policies see).
-  virtual absl::Status Request(int layer, absl::Span<const int32_t> experts) = 0;
+  // policies see). rows[i]: how many rows of the step chose experts[i], which is what computing it
+  // costs; empty: one each.
+  virtual absl::Status Request(int layer, absl::Span<const int32_t> experts,
+                               absl::Span<const int32_t> rows) = 0;
+  absl::Status Request(int layer, absl::Span<const int32_t> experts) {
+    return Request(layer, experts, {});
+  }
   // Puts ready experts into `out` and returns how many. kUntilOne blocks until there is at least
   // one, unless the request is over: then 0. kNo: 0 can also mean "none ready now"; `outstanding`
   // tells.
   virtual absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) = 0;
   // Experts of the running request not yet handed over.
   virtual int outstanding() const = 0;
+  // Told how long the host took to compute experts: `row_bytes` is the sum of each one's bytes
+  // times its rows. A provider that chooses places learns from it.
+  virtual void NoteHostCompute(uint64_t /*bytes*/, uint64_t /*row_bytes*/, int64_t /*ns*/) {}
 
  protected:
   friend class ExpertRef;
   virtual void Unpin(int32_t slot) = 0;
+  // A provider without a device hands out nothing that could be released so.
+  virtual void UnpinAfter(int32_t slot, DeviceEvent /*event*/) { Unpin(slot); }
 };
 
 inline void ExpertRef::Release() {
   if (owner_ != nullptr) std::exchange(owner_, nullptr)->Unpin(slot_);
+}
+inline void ExpertRef::ReleaseAfter(DeviceEvent event) {
+  if (owner_ != nullptr) std::exchange(owner_, nullptr)->UnpinAfter(slot_, event);
 }
 
 }  // namespace stoker

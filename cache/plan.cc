@@ -82,8 +82,9 @@ void SpendLeftover(uint64_t left_bytes, std::vector<SlotClass>& classes) {
 
 }  // namespace
 
-absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, uint64_t budget_bytes,
+absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBudget& budget,
                                     int pins_min, absl::Span<const size_t> alignments) {
+  const uint64_t budget_bytes = budget.ram_bytes;
   CHECK(pins_min >= 1);
   const ExpertLayout layout(catalog, alignments);
   CachePlan plan;

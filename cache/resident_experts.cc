@@ -61,7 +61,8 @@ int ResidentExperts::pins_max(int layer) const {
   return layout_.layers()[layout_.layer_index(layer)].expert_count;
 }
 
-absl::Status ResidentExperts::Request(int layer, absl::Span<const int32_t> experts) {
+absl::Status ResidentExperts::Request(int layer, absl::Span<const int32_t> experts,
+                                      absl::Span<const int32_t> /*rows*/) {
   CHECK(requested_.empty());
   const ExpertLayout::Layer& place = layout_.layers()[layout_.layer_index(layer)];
   for (const int32_t expert : experts) {

@@ -27,7 +27,9 @@ class ResidentExperts final : public ExpertProvider {
   ~ResidentExperts() override;
 
   int pins_max(int layer) const override;
-  absl::Status Request(int layer, absl::Span<const int32_t> experts) override;
+  using ExpertProvider::Request;
+  absl::Status Request(int layer, absl::Span<const int32_t> experts,
+                       absl::Span<const int32_t> rows) override;
   absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) override;
   int outstanding() const override { return static_cast<int>(requested_.count()); }
 

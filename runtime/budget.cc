@@ -155,7 +155,8 @@ absl::StatusOr<CachePlan> PlanSlots(const ExpertCatalog& catalog, const CachePla
                                     uint64_t bytes, int pins_min,
                                     absl::Span<const size_t> alignments) {
   const uint64_t slots = bytes - std::min(bytes, whole.overhead_bytes);
-  return PlanCache(catalog, std::min(slots, whole.full_budget_bytes), pins_min, alignments);
+  return PlanCache(catalog, {.ram_bytes = std::min(slots, whole.full_budget_bytes)}, pins_min,
+                   alignments);
 }
 
 }  // namespace
@@ -190,8 +191,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions
   CachePlan whole;  // with every expert resident
   const bool has_experts = spec.experts.expert_count() > 0;
   if (has_experts) {
-    ASSIGN_OR_RETURN(whole,
-                     PlanCache(spec.experts, SlotsBound(spec.experts), pins_min, alignments));
+    ASSIGN_OR_RETURN(whole, PlanCache(spec.experts, {.ram_bytes = SlotsBound(spec.experts)},
+                                      pins_min, alignments));
   }
   plan.minimum_bytes = fixed_bytes + whole.minimum_budget_bytes + whole.overhead_bytes;
   plan.full_bytes = fixed_bytes + whole.full_budget_bytes + whole.overhead_bytes;

@@ -21,7 +21,7 @@ namespace {
 class NoExperts final : public ExpertProvider {
  public:
   int pins_max(int) const override { return 1; }
-  absl::Status Request(int layer, absl::Span<const int32_t>) override {
+  absl::Status Request(int layer, absl::Span<const int32_t>, absl::Span<const int32_t>) override {
     return absl::InternalError(fmt::format("layer {} of a dense model asked for experts", layer));
   }
   absl::StatusOr<int> Collect(absl::Span<ExpertRef>, Wait) override { return 0; }

@@ -85,7 +85,8 @@ TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
         MemoryReader memory;
         files.AddTo(memory);
         const VirtualClock clock;
-        const CachePlan plan = *PlanCache(files.catalog(), UINT64_MAX, 1, files.Alignments(512));
+        const CachePlan plan =
+            *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 1, files.Alignments(512));
         const CacheOptions options = RamOnly(std::string(policy.name));
         const AllocationCount allocations;
         auto cache = ExpertCache::Create(files.catalog(), plan, options, memory, clock, nullptr);

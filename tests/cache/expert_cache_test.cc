@@ -347,7 +347,7 @@ TEST(ExpertCache, WrongTiersAndPoliciesAreRefused) {
 TEST(ExpertCache, ModelWithoutExpertsHasAnEmptyStore) {
   MemoryReader reader;
   const VirtualClock clock;
-  const CachePlan plan = *PlanCache(ExpertCatalog{}, 0, 1, {});
+  const CachePlan plan = *PlanCache(ExpertCatalog{}, {.ram_bytes = 0}, 1, {});
   EXPECT_TRUE(ExpertCache::Create({}, plan, RamOnly(), reader, clock, nullptr).ok());
 }
 

@@ -104,7 +104,8 @@ class ExpertFiles {
 // A plan with exactly `slot_count` slots a class.
 inline CachePlan PlanWithSlots(const ExpertFiles& files, int slot_count, size_t alignment,
                                int pins_min = 1) {
-  CachePlan plan = *PlanCache(files.catalog(), UINT64_MAX, pins_min, files.Alignments(alignment));
+  CachePlan plan =
+      *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, pins_min, files.Alignments(alignment));
   plan.arena_bytes = 0;
   for (SlotClass& c : plan.classes) {
     c.slot_count = std::min<int64_t>(slot_count, c.expert_count);

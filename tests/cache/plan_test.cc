@@ -18,8 +18,9 @@ uint64_t ArenaBytes(const CachePlan& plan) {
 TEST(PlanCache, FullBudgetHoldsEveryExpert) {
   const ExpertFiles files({.layer_count = 6, .large_layers = 2});
   const auto alignments = files.Alignments(512);
-  const CachePlan any = *PlanCache(files.catalog(), UINT64_MAX, 2, alignments);
-  const CachePlan plan = *PlanCache(files.catalog(), any.full_budget_bytes, 2, alignments);
+  const CachePlan any = *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 2, alignments);
+  const CachePlan plan =
+      *PlanCache(files.catalog(), {.ram_bytes = any.full_budget_bytes}, 2, alignments);
   ASSERT_EQ(plan.classes.size(), 2u);
   for (const SlotClass& c : plan.classes) EXPECT_EQ(c.slot_count, c.expert_count);
   EXPECT_EQ(plan.arena_bytes, plan.full_budget_bytes);
@@ -35,8 +36,8 @@ TEST(PlanCache, MinimumBudgetGivesTheMinimumSlots) {
   const ExpertFiles files({.layer_count = 6, .large_layers = 2});
   const auto alignments = files.Alignments(512);
   const uint64_t minimum =
-      PlanCache(files.catalog(), UINT64_MAX, 3, alignments)->minimum_budget_bytes;
-  const CachePlan plan = *PlanCache(files.catalog(), minimum, 3, alignments);
+      PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 3, alignments)->minimum_budget_bytes;
+  const CachePlan plan = *PlanCache(files.catalog(), {.ram_bytes = minimum}, 3, alignments);
   for (const SlotClass& c : plan.classes) EXPECT_EQ(c.slot_count, 3);
   EXPECT_EQ(plan.arena_bytes, minimum);
 }
@@ -45,8 +46,8 @@ TEST(PlanCache, TooSmallABudgetNamesTheMinimum) {
   const ExpertFiles files({.part_bytes = {1 << 20}});
   const auto alignments = files.Alignments(1);
   const uint64_t minimum =
-      PlanCache(files.catalog(), UINT64_MAX, 3, alignments)->minimum_budget_bytes;
-  const auto plan = PlanCache(files.catalog(), minimum - 1, 3, alignments);
+      PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 3, alignments)->minimum_budget_bytes;
+  const auto plan = PlanCache(files.catalog(), {.ram_bytes = minimum - 1}, 3, alignments);
   ASSERT_EQ(plan.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_NE(std::string(plan.status().message()).find("3.00 MiB"), std::string::npos)
       << plan.status().message();
@@ -55,7 +56,7 @@ TEST(PlanCache, TooSmallABudgetNamesTheMinimum) {
 TEST(PlanCache, MinimumIsNeverMoreThanTheExpertsThereAre) {
   const ExpertFiles files({.layer_count = 1, .expert_count = 4});
   const auto alignments = files.Alignments(512);
-  const CachePlan plan = *PlanCache(files.catalog(), UINT64_MAX, 100, alignments);
+  const CachePlan plan = *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 100, alignments);
   EXPECT_EQ(plan.minimum_budget_bytes, plan.full_budget_bytes);
   EXPECT_EQ(plan.classes[0].slot_count, 4);
 }
@@ -71,10 +72,11 @@ TEST(PlanCache, EveryBudgetIsKeptToAndNearlySpent) {
                              .start_bytes = random() % 600});
     const auto alignments = files.Alignments(size_t{1} << random() % 10);
     const int pins_min = 1 + static_cast<int>(random() % 8);
-    const CachePlan full = *PlanCache(files.catalog(), UINT64_MAX, pins_min, alignments);
+    const CachePlan full =
+        *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, pins_min, alignments);
     const uint64_t spread = full.full_budget_bytes - full.minimum_budget_bytes;
     const uint64_t budget = full.minimum_budget_bytes + random() % (spread + 1);
-    const CachePlan plan = *PlanCache(files.catalog(), budget, pins_min, alignments);
+    const CachePlan plan = *PlanCache(files.catalog(), {.ram_bytes = budget}, pins_min, alignments);
     EXPECT_EQ(plan.arena_bytes, ArenaBytes(plan));
     EXPECT_LE(plan.arena_bytes, budget);
     for (const SlotClass& c : plan.classes) {
@@ -91,8 +93,9 @@ TEST(PlanCache, EveryBudgetIsKeptToAndNearlySpent) {
 TEST(PlanCache, ClassesHoldLikeFractionsOfTheirExperts) {
   const ExpertFiles files({.layer_count = 10, .expert_count = 100, .large_layers = 3});
   const auto alignments = files.Alignments(512);
-  const uint64_t full = PlanCache(files.catalog(), UINT64_MAX, 4, alignments)->full_budget_bytes;
-  const CachePlan plan = *PlanCache(files.catalog(), full * 3 / 10, 4, alignments);
+  const uint64_t full =
+      PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 4, alignments)->full_budget_bytes;
+  const CachePlan plan = *PlanCache(files.catalog(), {.ram_bytes = full * 3 / 10}, 4, alignments);
   ASSERT_EQ(plan.classes.size(), 2u);
   // Exactly 3 in 10, and at most one slot more from the leftover.
   EXPECT_NEAR(static_cast<double>(plan.classes[0].slot_count), 90, 1);
@@ -106,13 +109,13 @@ TEST(PlanCache, NearlyEqualSizesShareAClass) {
   catalog.layers[1].stride_bytes[0] = 64 * 95;
   catalog.layers[1].parts[0].offset = 0;
   const size_t alignments[] = {1};
-  EXPECT_EQ(PlanCache(catalog, UINT64_MAX, 1, alignments)->classes.size(), 1u);
+  EXPECT_EQ(PlanCache(catalog, {.ram_bytes = UINT64_MAX}, 1, alignments)->classes.size(), 1u);
   catalog.layers[1].parts[0].bytes = 64 * 93;
-  EXPECT_EQ(PlanCache(catalog, UINT64_MAX, 1, alignments)->classes.size(), 2u);
+  EXPECT_EQ(PlanCache(catalog, {.ram_bytes = UINT64_MAX}, 1, alignments)->classes.size(), 2u);
 }
 
 TEST(PlanCache, ModelWithoutExpertsNeedsNothing) {
-  const CachePlan plan = *PlanCache(ExpertCatalog{}, 0, 8, {});
+  const CachePlan plan = *PlanCache(ExpertCatalog{}, {.ram_bytes = 0}, 8, {});
   EXPECT_TRUE(plan.classes.empty());
   EXPECT_EQ(plan.arena_bytes, 0u);
   EXPECT_EQ(plan.full_budget_bytes, 0u);

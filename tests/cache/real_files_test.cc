@@ -38,7 +38,7 @@ class RealFiles : public testing::TestWithParam<std::string> {
   }
   std::unique_ptr<ExpertCache> MakeCache(int slot_count) {
     const std::vector<size_t> alignments = FileAlignments(files_.catalog(), *reader_);
-    CachePlan plan = *PlanCache(files_.catalog(), UINT64_MAX, 1, alignments);
+    CachePlan plan = *PlanCache(files_.catalog(), {.ram_bytes = UINT64_MAX}, 1, alignments);
     plan.arena_bytes = 0;
     for (SlotClass& c : plan.classes) {
       c.slot_count = slot_count;

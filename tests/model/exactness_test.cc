@@ -33,7 +33,8 @@ class Shuffled final : public ExpertProvider {
   Shuffled(ExpertProvider& inner, int batch) : inner_(inner), batch_(batch) {}
 
   int pins_max(int) const override { return batch_; }
-  absl::Status Request(int layer, absl::Span<const int32_t> experts) override {
+  absl::Status Request(int layer, absl::Span<const int32_t> experts,
+                       absl::Span<const int32_t>) override {
     layer_ = layer;
     waiting_.assign(experts.begin(), experts.end());
     std::shuffle(waiting_.begin(), waiting_.end(), random_);

@@ -56,7 +56,9 @@ absl::Status RunRows(LoadedModel& model, ExpertProvider& experts, const std::vec
 class Broken final : public ExpertProvider {
  public:
   int pins_max(int) const override { return 8; }
-  absl::Status Request(int, absl::Span<const int32_t>) override { return absl::OkStatus(); }
+  absl::Status Request(int, absl::Span<const int32_t>, absl::Span<const int32_t>) override {
+    return absl::OkStatus();
+  }
   absl::StatusOr<int> Collect(absl::Span<ExpertRef>, Wait) override {
     return absl::DataLossError("blk.1 expert 3 cannot be read");
   }
