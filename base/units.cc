@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <optional>
 
 namespace stoker {
 namespace {
@@ -13,6 +14,22 @@ std::string_view Strip(std::string_view text) {
   const auto first = text.find_first_not_of(" \t");
   if (first == std::string_view::npos) return {};
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+struct Quantity {
+  double number = 0;
+  std::string_view unit;
+};
+
+// "1.5 GB" as 1.5 and "GB"; nothing when it does not begin with a number.
+std::optional<Quantity> Split(std::string_view text) {
+  const std::string_view rest = Strip(text);
+  Quantity quantity;
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), quantity.number,
+                                            std::chars_format::fixed);
+  if (error != std::errc()) return {};
+  quantity.unit = Strip(rest.substr(static_cast<size_t>(end - rest.data())));
+  return quantity;
 }
 
 // The power of 1024 that a unit names, or -1.
@@ -30,19 +47,28 @@ int PowerOfUnit(std::string_view unit) {
 }  // namespace
 
 absl::StatusOr<uint64_t> ParseBytes(std::string_view text) {
-  const std::string_view rest = Strip(text);
-  double number = 0;
-  const auto [end, error] =
-      std::from_chars(rest.data(), rest.data() + rest.size(), number, std::chars_format::fixed);
-  const int power = error == std::errc()
-                        ? PowerOfUnit(Strip(rest.substr(static_cast<size_t>(end - rest.data()))))
-                        : -1;
-  const double bytes = power < 0 ? -1 : std::ldexp(number, 10 * power);
+  const std::optional<Quantity> quantity = Split(text);
+  const int power = quantity.has_value() ? PowerOfUnit(quantity->unit) : -1;
+  const double bytes = power < 0 ? -1 : std::ldexp(quantity->number, 10 * power);
   if (!(bytes >= 0) || bytes > 9.0e18) {
     return absl::InvalidArgumentError(
         fmt::format("'{}' is not a number of bytes; write for example 8G, 512MiB or 4096", text));
   }
   return static_cast<uint64_t>(std::llround(bytes));
+}
+
+absl::StatusOr<double> ParseRate(std::string_view text) {
+  std::optional<Quantity> quantity = Split(text);
+  if (quantity.has_value() && quantity->unit.ends_with("/s")) quantity->unit.remove_suffix(2);
+  const int power = quantity.has_value() && quantity->unit.find('i') == std::string_view::npos
+                        ? PowerOfUnit(quantity->unit)
+                        : -1;
+  const double rate = power < 0 ? -1 : quantity->number * std::pow(1000.0, power);
+  if (!(rate > 0) || rate > 9.0e18) {
+    return absl::InvalidArgumentError(fmt::format(
+        "'{}' is not a rate in bytes per second; write for example 24GB/s or 900M", text));
+  }
+  return rate;
 }
 
 std::string FormatBytes(uint64_t bytes) {

@@ -13,6 +13,10 @@ namespace stoker {
 // users of memory flags expect. InvalidArgument for anything else, negatives and overflow included.
 absl::StatusOr<uint64_t> ParseBytes(std::string_view text);
 
+// "24G", "1.47 GB/s", "900MB": bytes per second; K/M/G/T (with or without "B" or "B/s") are powers
+// of 1000, as FormatRate prints them. InvalidArgument for anything else, zero included.
+absl::StatusOr<double> ParseRate(std::string_view text);
+
 std::string FormatBytes(uint64_t bytes);  // "2.53 MiB"
 std::string FormatRate(
     double bytes_per_second);            // "1.47 GB/s", powers of 1000, as drives are quoted

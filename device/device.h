@@ -38,8 +38,8 @@ struct DeviceInfo {
   std::string description;  // for the operator: which of how many, its link, its driver
   uint64_t memory_bytes = 0;
   uint64_t available_bytes = 0;  // when it was opened
-  int multiprocessor_count = 0;
-  int numa_node = -1;  // of the host memory near it; -1: unknown or only one
+  int multiprocessor_count = 0;  // 0: modelled
+  int numa_node = -1;            // of the host memory near it; -1: unknown or only one
   // The link to the host as it is now, of the generations of PCIe; 0: not known.
   int link_generation = 0;
   int link_width = 0;
@@ -66,11 +66,13 @@ class Device {
   // Takes device memory, zeroed. ResourceExhausted, with what is left, when there is not enough.
   virtual absl::StatusOr<DeviceBuffer> Take(uint64_t bytes) = 0;
   // Makes host memory a source and target of copies that do not hold up the host (page-locks it),
-  // until Unpin, which must come before the memory goes. ResourceExhausted when the system refuses
-  // (the message says which limit). Whole pages.
+  // until Unpin, which must come before the memory goes and waits for all that is queued. Starts at
+  // a page; ranges do not overlap. ResourceExhausted when the system refuses (the message says
+  // which limit). Copies with memory that is not pinned are right as well, but slow, and counted.
   virtual absl::Status Pin(absl::Span<std::byte> host) = 0;
   virtual void Unpin(absl::Span<std::byte> host) = 0;
 
+  // Either copy may go to any stream: order is the stream's.
   virtual void CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) = 0;
   virtual void CopyOut(Stream stream, std::byte* host, const std::byte* device, size_t bytes) = 0;
   virtual void Launch(Stream stream, const KernelCall& call) = 0;
@@ -78,6 +80,7 @@ class Device {
   // Marks the present end of a stream. At most kEventsMax marks of a stream are unfinished: the
   // next waits for the oldest.
   static constexpr int kEventsMax = 1024;
+  // A later event of a stream has no lower sequence.
   virtual DeviceEvent Record(Stream stream) = 0;
   // What is queued on `stream` from here on starts after `event`.
   virtual void WaitFor(Stream stream, DeviceEvent event) = 0;
@@ -86,6 +89,7 @@ class Device {
   // Blocks until the event has come; the device's error if it has failed.
   virtual absl::Status Await(DeviceEvent event) = 0;
 
+  // DeviceCounts (device_counts.h), at least.
   virtual void Report(CounterVisitor& visitor) const = 0;
 
  protected:
@@ -95,7 +99,7 @@ class Device {
 
 // How fast a modelled GPU is. Times of work on it: latency + bytes / rate, a stream at a time.
 struct ModelledRates {
-  double memory_bytes_per_second = 900e9;  // kernels, by what they touch
+  double memory_bytes_per_second = 900e9;  // kernels, by what they touch; infinity is a rate
   double copy_in_bytes_per_second = 24e9;
   double copy_out_bytes_per_second = 24e9;
   int64_t launch_ns = 3'000;  // from the end of one kernel to the start of the next
@@ -113,7 +117,8 @@ struct DeviceRow {
   std::string_view name;  // "cuda", "modelled"
   std::string_view description;
   bool (*is_built_in)();
-  // Errors: FailedPrecondition saying what is missing (support not built in, no driver, no GPU).
+  // Errors: FailedPrecondition saying what is missing (support not built in, no driver, no GPU);
+  // InvalidArgument for options that make no sense.
   absl::StatusOr<std::unique_ptr<Device>> (*open)(const DeviceOptions& options);
 };
 // In devices.cc, in order.

@@ -10,7 +10,7 @@ namespace stoker {
 class Device;
 
 // A move-only region of device memory, at a multiple of 256 bytes. Its addresses mean something to
-// the device only; it must go before the device does.
+// the device only. It must go before the device does, and waits for all that is queued there.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;

@@ -78,4 +78,18 @@ Topology ReadTopology() {
   return result;
 }
 
+std::vector<int> CpusNear(int numa_node) {
+  std::vector<int> cpus = ReadTopology().cpus;
+  const TopologyPtr topology = Load();
+  if (numa_node < 0 || topology == nullptr) return cpus;
+  const hwloc_obj_t node =
+      hwloc_get_numanode_obj_by_os_index(topology.get(), static_cast<unsigned>(numa_node));
+  if (node == nullptr) return cpus;
+  std::vector<int> near;
+  for (const int cpu : cpus) {
+    if (hwloc_bitmap_isset(node->cpuset, static_cast<unsigned>(cpu))) near.push_back(cpu);
+  }
+  return near.empty() ? cpus : near;
+}
+
 }  // namespace stoker

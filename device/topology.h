@@ -18,6 +18,11 @@ struct Topology {
 // By hwloc; falls back to sched_getaffinity when hwloc cannot tell.
 Topology ReadTopology();
 
+// Those of ReadTopology().cpus, in its order, that are near the memory of a NUMA node (as the
+// system counts them); all of them when the node is below 0, not known, or has none that the
+// process may use.
+std::vector<int> CpusNear(int numa_node);
+
 // Memory that this process could still take without pushing anything out: the least of the system's
 // MemAvailable, and of limit minus use (page cache not counted as use) in each of its cgroups (v1
 // and v2).

@@ -55,6 +55,7 @@ WORD = re.compile(r"(\w+)")
 REGISTRIES = (
     ("cache/policies/registry.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("model/families/registry.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
+    ("device/devices.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("kernels/backends.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("kernels/formats/formats.h", re.compile(r"(?<=Formats = FormatList<)[^>]*"), WORD),
     ("tokenizer/registry.cc", re.compile(r"^    \{\.model = .*$", re.M), FIRST_QUOTED),

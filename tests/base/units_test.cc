@@ -23,6 +23,21 @@ TEST(ParseBytes, AnythingElseIsAnErrorThatQuotesTheText) {
   }
 }
 
+TEST(ParseRate, UnitsArePowersOf1000) {
+  EXPECT_EQ(*ParseRate("24GB/s"), 24e9);
+  EXPECT_EQ(*ParseRate(" 1.5 G "), 1.5e9);
+  EXPECT_EQ(*ParseRate("900MB"), 900e6);
+  EXPECT_EQ(*ParseRate("4096"), 4096);
+}
+
+TEST(ParseRate, AnythingElseIsAnErrorThatQuotesTheText) {
+  for (const char* text : {"", "fast", "0", "-1G", "8X", "8GiB/s", "1G/h", "nan", "/s"}) {
+    const auto parsed = ParseRate(text);
+    ASSERT_FALSE(parsed.ok()) << text;
+    EXPECT_NE(std::string(parsed.status().message()).find(text), std::string::npos);
+  }
+}
+
 TEST(Format, PicksTheUnitThatReads) {
   EXPECT_EQ(FormatBytes(1023), "1023 B");
   EXPECT_EQ(FormatBytes(2654208), "2.53 MiB");

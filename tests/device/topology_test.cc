@@ -38,6 +38,17 @@ TEST(Topology, CoresAreAtLeastOneAndAtMostTheProcessors) {
   EXPECT_GE(topology.numa_node_count, 1);
 }
 
+TEST(Topology, ProcessorsNearTheNodesAreAllOfThem) {
+  const std::vector<int> all = ReadTopology().cpus;
+  EXPECT_EQ(CpusNear(-1), all);
+  EXPECT_EQ(CpusNear(123456), all);
+  std::set<int> near;
+  for (int node = 0; node < ReadTopology().numa_node_count; ++node) {
+    for (const int cpu : CpusNear(node)) near.insert(cpu);
+  }
+  EXPECT_EQ(near, std::set<int>(all.begin(), all.end()));
+}
+
 // Runs in a child, so that the other tests keep their processors.
 void ReadBoundToOneProcessor() {
   const int only = *Allowed().rbegin();

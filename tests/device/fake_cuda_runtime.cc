@@ -1,0 +1,193 @@
+// The runtime's functions that cuda_device.cc calls, over host memory.
+#include "tests/device/fake_cuda_runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+
+#include "base/check.h"
+#include "tests/cache/allocation_count.h"
+
+struct CUstream_st {
+  std::deque<std::function<void()>> work;
+  uint64_t queued = 0;
+  uint64_t done = 0;
+
+  void DoOne() {
+    const auto next = std::move(work.front());
+    work.pop_front();
+    next();
+    ++done;
+  }
+  void DoUntil(uint64_t sequence) {
+    while (done < sequence) DoOne();
+  }
+  template <typename Item>
+  void Queue(const Item& item) {
+    const stoker::AllocationsUncounted uncounted;
+    work.push_back(item);
+    ++queued;
+  }
+};
+
+struct CUevent_st {
+  CUstream_st* stream = nullptr;
+  uint64_t sequence = 0;
+};
+
+namespace stoker {
+
+FakeCuda& TheFakeCuda() {
+  static FakeCuda fake;
+  return fake;
+}
+
+}  // namespace stoker
+
+namespace {
+
+stoker::FakeCuda& Fake() { return stoker::TheFakeCuda(); }
+
+std::vector<CUstream_st*>& Streams() {
+  static std::vector<CUstream_st*> streams;
+  return streams;
+}
+
+std::map<void*, size_t>& Allocations() {
+  static std::map<void*, size_t> allocations;
+  return allocations;
+}
+
+stoker::FakeGpu& Gpu() { return Fake().gpus[static_cast<size_t>(Fake().current)]; }
+
+}  // namespace
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = static_cast<int>(Fake().gpus.size());
+  if (Fake().driver_version < CUDART_VERSION) return cudaErrorInsufficientDriver;
+  return *count == 0 ? cudaErrorNoDevice : Fake().lost;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = Fake().driver_version;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) {
+  Fake().current = index;
+  return Fake().lost != cudaSuccess ? Fake().lost : Gpu().opening;
+}
+cudaError_t cudaDeviceReset() {
+  Fake().resets.push_back(Fake().current);
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* left, size_t* total) {
+  *left = Gpu().memory_bytes - Gpu().used_bytes - Fake().taken_bytes;
+  *total = Gpu().memory_bytes;
+  return Fake().lost;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  std::snprintf(properties->name, sizeof(properties->name), "%s",
+                Fake().gpus[static_cast<size_t>(index)].name.c_str());
+  properties->multiProcessorCount = 80;
+  return Fake().lost;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int) {
+  std::snprintf(text, static_cast<size_t>(bytes), "ffff:ff:1f.7");  // there is no such device
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  CHECK(flags == cudaStreamNonBlocking);
+  *stream = new CUstream_st();
+  Streams().push_back(*stream);
+  ++Fake().live_streams;
+  return Fake().lost;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::erase(Streams(), stream);
+  delete stream;
+  --Fake().live_streams;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream->Queue([other = event->stream, sequence = event->sequence] { other->DoUntil(sequence); });
+  return Fake().lost;
+}
+cudaError_t cudaDeviceSynchronize() {
+  for (CUstream_st* stream : Streams()) stream->DoUntil(stream->queued);
+  return Fake().lost;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  CHECK(flags == cudaEventDisableTiming);
+  *event = new CUevent_st();
+  ++Fake().live_events;
+  return Fake().lost;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  --Fake().live_events;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  *event = {.stream = stream, .sequence = stream->queued};
+  return Fake().lost;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (Fake().lost != cudaSuccess) return Fake().lost;
+  if (event->stream->done >= event->sequence) return cudaSuccess;
+  event->stream->DoOne();
+  return cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  ++Fake().event_synchronisations;
+  if (Fake().lost == cudaSuccess) event->stream->DoUntil(event->sequence);
+  return Fake().lost;
+}
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  if (Fake().lost != cudaSuccess) return Fake().lost;
+  if (bytes > Gpu().memory_bytes - Gpu().used_bytes - Fake().taken_bytes) {
+    return cudaErrorMemoryAllocation;
+  }
+  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(*data, 0xA5, bytes);
+  Allocations()[*data] = bytes;
+  Fake().taken_bytes += bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* data) {
+  Fake().taken_bytes -= Allocations().at(data);
+  Allocations().erase(data);
+  std::free(data);
+  return Fake().lost;
+}
+cudaError_t cudaMemset(void* data, int value, size_t bytes) {
+  std::memset(data, value, bytes);
+  return Fake().lost;
+}
+cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
+  stream->Queue([=] { std::memset(data, value, bytes); });
+  return Fake().lost;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t stream) {
+  stream->Queue([=] { std::memcpy(to, from, bytes); });
+  return Fake().lost;
+}
+cudaError_t cudaHostRegister(void*, size_t, unsigned) { return Fake().registering; }
+cudaError_t cudaHostUnregister(void*) { return cudaSuccess; }
+
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorOfTheFake";
+}
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "text of the fake";
+}
+
+}  // extern "C"
