@@ -4,8 +4,10 @@
 // The arithmetic is that of kernels/ops.h, row by row, and the bits are those of kernels/reference:
 // a row's result on a device is its result on the CPU. Rows of floats are `stride` floats apart;
 // strides of rows that products write or read are multiples of 16 and their data starts at a
-// 64-byte border. Weights start at an even address, rows back to back as in the file. Pointers are
-// device memory unless said otherwise. No operation allocates; scratch is given.
+// 64-byte border. Weights start at an even address, rows back to back as in the file; kernels may
+// read all of the aligned 4-byte words that hold some of them (which are memory of the same
+// allocation). Pointers are device memory unless said otherwise. No operation allocates; scratch is
+// given.
 #pragma once
 
 #include <cstddef>
@@ -37,12 +39,13 @@ struct DeviceActivations {
 
 // residual += delta, if there is one; kept = residual, if wanted; out = rms_norm(residual) *
 // weight; and out's quantized forms. Output row i is of input row sources[i], or i where sources is
-// null; with sources, residual is left as it is.
+// null; with sources, residual is left as it is. cols is at most kNormColsMax.
+inline constexpr int64_t kNormColsMax = 24 * 1024;
 struct NormRowsArgs {
   float* residual = nullptr;     // [rows, cols]
   const float* delta = nullptr;  // [rows, cols], same stride
   const float* weight = nullptr;
-  float* out = nullptr;   // [rows, cols], same stride
+  float* out = nullptr;   // [rows, cols], same stride; may be null
   float* kept = nullptr;  // [rows, cols], dense
   const int32_t* sources = nullptr;
   std::byte* q8x32 = nullptr;
@@ -187,11 +190,15 @@ struct AttendRowsArgs {
   int32_t key_dim = 0, value_dim = 0;
   KvLayer kv;
   float scale = 1;
-  float* scratch = nullptr;   // AttendScratchFloats() floats
+  float* scratch = nullptr;   // AttendScratchFloats() floats; null: slower for few rows
   int32_t positions_max = 0;  // no row's position is as large
   int64_t keys_total = 0;     // sum over rows of position + 1, for what it will take
 };
-// Scratch for any number of rows of such positions; 0 is possible.
+// Up to so many rows are attended with their scores in scratch, tiles side by side; more are walked
+// tile by tile, without.
+inline constexpr int kAttendSplitRowsMax = 16;
+// Scratch for any number of rows of such positions: the scores of kAttendSplitRowsMax rows, and at
+// most 32 MiB, beyond which rows and heads are done in passes.
 int64_t AttendScratchFloats(int32_t heads, int32_t positions_max);
 
 // The choice of experts of each row (RouterArgs).
@@ -234,7 +241,7 @@ struct ExpertGroupArgs {
   MatrixView gate, up, down;  // shapes and formats, without data
   DeviceActivations x;        // [rows, gate.cols]
   // Scratch for pair_total pairs: the gated values and their quantized forms, and counters, which
-  // are zero before and after: ExpertCounters(task_count) of them.
+  // are zero before and after: ExpertCounters() of them.
   float* gated = nullptr;  // [pairs, gated_stride]
   int64_t gated_stride = 0;
   std::byte* gated_q8x32 = nullptr;
@@ -242,14 +249,21 @@ struct ExpertGroupArgs {
   int32_t* counters = nullptr;
   float* partial = nullptr;  // [rows * top_k, partial_stride]
   int64_t partial_stride = 0;
+  // [rows * top_k] the row of `partial` that a pair's part goes to; null: row `pair`.
+  const int32_t* places = nullptr;
 };
-inline constexpr int ExpertCounters(int task_count) { return 2 + 2 * task_count; }
+// For a group of experts of `width` gated values: two, and for each expert one, and one for every
+// 256 of its values.
+inline constexpr int ExpertCounters(int task_count, int64_t width) {
+  return 2 + task_count * static_cast<int>(1 + (width + 255) / 256);
+}
 
 // delta = sum over ranks of weights * partial, in rank order from +0; then
 // fma(sigmoid(shared_gate), shared, .), or + shared where there is no gate, if there is a shared
 // expert.
 struct SumPartsArgs {
   const float* partial = nullptr;      // [rows * top_k, cols]
+  const int32_t* places = nullptr;     // [rows * top_k] the row of a pair's part; null: row `pair`
   const float* weights = nullptr;      // [rows, top_k], dense
   const float* shared = nullptr;       // [rows, cols]
   const float* shared_gate = nullptr;  // row r at r * shared_gate_stride

@@ -20,7 +20,7 @@ inline constexpr uint32_t kRoundToIntegerBits = 0x4b400000u;
 struct F32x1 {
   float value;
 
-  [[gnu::always_inline]] static F32x1 Broadcast(float x) { return {x}; }
+  STOKER_INLINE static F32x1 Broadcast(float x) { return {x}; }
 };
 
 STOKER_INLINE F32x1 operator+(F32x1 a, F32x1 b) { return {a.value + b.value}; }

@@ -16,9 +16,11 @@ struct BF16 {
   static constexpr int kBlockValues = 1;
   static constexpr ActivationKind kActivation = ActivationKind::kF32;
 
-  STOKER_INLINE static void Decode(const Block& block, float* y) {
-    *y = FloatOfBfloat16(static_cast<uint16_t>(block.bytes[0] | (block.bytes[1] << 8)));
+  STOKER_INLINE static float Value(const Block& block, int /*i*/) {
+    return FloatOfBfloat16(static_cast<uint16_t>(block.bytes[0] | (block.bytes[1] << 8)));
   }
+
+  STOKER_INLINE static void Decode(const Block& block, float* y) { *y = Value(block, 0); }
 };
 
 }  // namespace stoker

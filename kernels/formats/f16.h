@@ -16,7 +16,9 @@ struct F16 {
   static constexpr int kBlockValues = 1;
   static constexpr ActivationKind kActivation = ActivationKind::kF32;
 
-  STOKER_INLINE static void Decode(const Block& block, float* y) { *y = LoadHalf(block.bytes); }
+  STOKER_INLINE static float Value(const Block& block, int /*i*/) { return LoadHalf(block.bytes); }
+
+  STOKER_INLINE static void Decode(const Block& block, float* y) { *y = Value(block, 0); }
 };
 
 }  // namespace stoker

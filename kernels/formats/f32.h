@@ -16,6 +16,12 @@ struct F32 {
   static constexpr int kBlockValues = 1;
   static constexpr ActivationKind kActivation = ActivationKind::kF32;
 
+  STOKER_INLINE static float Value(const Block& block, int /*i*/) {
+    float value;
+    __builtin_memcpy(&value, block.bytes, 4);
+    return value;
+  }
+
   STOKER_INLINE static void Decode(const Block& block, float* y) {
     __builtin_memcpy(y, block.bytes, 4);
   }

@@ -21,7 +21,7 @@ using Formats = FormatList<F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K>;
 // Calls visit(Format{}) for the listed format of `dtype`; false when none has it. The one place
 // where a Dtype becomes a type: call it above the loops, not in them.
 template <typename Visit, typename... Format>
-STOKER_INLINE bool VisitFormat(FormatList<Format...>, Dtype dtype, Visit&& visit) {
+STOKER_HOST_INLINE bool VisitFormat(FormatList<Format...>, Dtype dtype, Visit&& visit) {
   return ((dtype == Format::kDtype && (visit(Format{}), true)) || ...);
 }
 

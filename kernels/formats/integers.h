@@ -6,6 +6,7 @@
 //   kDtype, kBlockValues, kActivation
 //   Decode(block, y)      block to kBlockValues floats: the value of each weight, bit for bit that
 //                         of gguf-py
+//   Value(block, i)       one of them
 //   Unpack(block)         quantized formats: the integers and scales below
 // and is listed in formats.h.
 #pragma once

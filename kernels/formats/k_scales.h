@@ -17,12 +17,20 @@ struct KHeader {
 };
 static_assert(sizeof(KHeader) == 16 && alignof(KHeader) == 1);
 
+STOKER_INLINE int KScale(const KHeader& header, int j) {
+  const uint8_t* s = header.scales;
+  return j < 4 ? s[j] & 63 : (s[j + 4] & 15) | ((s[j - 4] >> 6) << 4);
+}
+STOKER_INLINE int KMinimum(const KHeader& header, int j) {
+  const uint8_t* s = header.scales;
+  return j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | ((s[j] >> 6) << 4);
+}
+
 // Fills all of `unpacked` but its q: sub-block j of 32 has scales 2j and 2j + 1.
 STOKER_INLINE void UnpackKHeader(const KHeader& header, Integers256& unpacked) {
-  const uint8_t* s = header.scales;
   for (int j = 0; j < 8; ++j) {
-    const int scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | ((s[j - 4] >> 6) << 4);
-    const int minimum = j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | ((s[j] >> 6) << 4);
+    const int scale = KScale(header, j);
+    const int minimum = KMinimum(header, j);
     unpacked.scale[2 * j] = unpacked.scale[2 * j + 1] = static_cast<int16_t>(scale);
     unpacked.minimum[2 * j] = unpacked.minimum[2 * j + 1] = static_cast<int16_t>(minimum);
   }
@@ -31,6 +39,11 @@ STOKER_INLINE void UnpackKHeader(const KHeader& header, Integers256& unpacked) {
 }
 
 // (d * scale) * q - dmin * minimum, each product rounded: the order of gguf-py.
+STOKER_INLINE float ValueWithMinimum(const KHeader& header, int j, int q) {
+  const float scale = LoadHalf(header.d) * static_cast<float>(KScale(header, j));
+  const float minimum = LoadHalf(header.dmin) * static_cast<float>(KMinimum(header, j));
+  return scale * static_cast<float>(q) - minimum;
+}
 STOKER_INLINE void DecodeWithMinima(const Integers256& unpacked, float* y) {
   for (int j = 0; j < 16; ++j) {
     const float scale = unpacked.d * static_cast<float>(unpacked.scale[j]);

@@ -31,6 +31,11 @@ struct Q4_0 {
     return unpacked;
   }
 
+  STOKER_INLINE static float Value(const Block& block, int i) {
+    const int nibble = i < 16 ? block.q[i] & 15 : block.q[i - 16] >> 4;
+    return LoadHalf(block.d) * static_cast<float>(nibble - 8);
+  }
+
   STOKER_INLINE static void Decode(const Block& block, float* y) {
     const Integers32 unpacked = Unpack(block);
     for (int i = 0; i < 32; ++i) y[i] = unpacked.d * static_cast<float>(unpacked.q[i]);

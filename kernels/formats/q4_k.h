@@ -36,6 +36,12 @@ struct Q4_K {
     return unpacked;
   }
 
+  STOKER_INLINE static float Value(const Block& block, int i) {
+    const int j = i / 32;
+    const int nibbles = block.q[32 * (j / 2) + i % 32];
+    return ValueWithMinimum(block.header, j, (nibbles >> (4 * (j % 2))) & 15);
+  }
+
   STOKER_INLINE static void Decode(const Block& block, float* y) {
     DecodeWithMinima(Unpack(block), y);
   }

@@ -36,6 +36,13 @@ struct Q5_K {
     return unpacked;
   }
 
+  STOKER_INLINE static float Value(const Block& block, int i) {
+    const int j = i / 32;
+    const int nibble = (block.q[32 * (j / 2) + i % 32] >> (4 * (j % 2))) & 15;
+    const int high = (block.high[i % 32] >> j) & 1;
+    return ValueWithMinimum(block.header, j, nibble | (high << 4));
+  }
+
   STOKER_INLINE static void Decode(const Block& block, float* y) {
     DecodeWithMinima(Unpack(block), y);
   }

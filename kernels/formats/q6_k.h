@@ -29,13 +29,23 @@ struct Q6_K {
   static constexpr ActivationKind kActivation = ActivationKind::kQ8x256;
   static constexpr bool kHasMinima = false;
 
+  // Integer i of half h, less 32.
+  STOKER_INLINE static int Integer(const Block& block, int h, int i) {
+    const int nibble = (block.low[64 * h + i % 64] >> (4 * (i / 64))) & 15;
+    const int high = (block.high[32 * h + i % 32] >> (2 * (i / 32))) & 3;
+    return (nibble | (high << 4)) - 32;
+  }
+
+  STOKER_INLINE static float Value(const Block& block, int i) {
+    const float scale = LoadHalf(block.d) * static_cast<float>(block.scale[i / 16]);
+    return scale * static_cast<float>(Integer(block, i / 128, i % 128));
+  }
+
   STOKER_INLINE static Integers256 Unpack(const Block& block) {
     Integers256 unpacked;
     for (int h = 0; h < 2; ++h) {
       for (int i = 0; i < 128; ++i) {
-        const int nibble = (block.low[64 * h + i % 64] >> (4 * (i / 64))) & 15;
-        const int high = (block.high[32 * h + i % 32] >> (2 * (i / 32))) & 3;
-        unpacked.q[128 * h + i] = static_cast<int8_t>((nibble | (high << 4)) - 32);
+        unpacked.q[128 * h + i] = static_cast<int8_t>(Integer(block, h, i));
       }
     }
     for (int j = 0; j < 16; ++j) {

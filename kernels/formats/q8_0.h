@@ -25,6 +25,10 @@ struct Q8_0 {
     for (int i = 0; i < 32; ++i) y[i] = d * static_cast<float>(block.q[i]);
   }
 
+  STOKER_INLINE static float Value(const Block& block, int i) {
+    return LoadHalf(block.d) * static_cast<float>(block.q[i]);
+  }
+
   STOKER_INLINE static Integers32 Unpack(const Block& block) {
     Integers32 unpacked;
     __builtin_memcpy(unpacked.q, block.q, 32);

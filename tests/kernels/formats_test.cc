@@ -30,6 +30,28 @@ TEST(Formats, EveryListedFormatAgreesWithTheTableOfDtypes) {
   EXPECT_EQ(listed, 8);
 }
 
+TEST(Formats, OneValueHasTheBitsThatItsDecodedBlockHas) {
+  Random random(7);
+  for (const Dtype dtype : kComputableDtypes) {
+    VisitFormat(Formats{}, dtype, [&](auto format) {
+      using Format = decltype(format);
+      for (const WeightStyle style : kWeightStyles) {
+        typename Format::Block blocks[16];
+        FillWeights(dtype, style, reinterpret_cast<std::byte*>(blocks), sizeof(blocks), random);
+        for (const auto& block : blocks) {
+          float values[Format::kBlockValues];
+          Format::Decode(block, values);
+          for (int i = 0; i < Format::kBlockValues; ++i) {
+            ASSERT_EQ(std::bit_cast<uint32_t>(Format::Value(block, i)),
+                      std::bit_cast<uint32_t>(values[i]))
+                << NameOf(dtype) << " value " << i;
+          }
+        }
+      }
+    });
+  }
+}
+
 TEST(Formats, UnlistedDtypesAreNotComputable) {
   EXPECT_TRUE(IsComputable(Dtype::kQ4_K));
   EXPECT_FALSE(IsComputable(Dtype::kI32));
