@@ -13,21 +13,57 @@
 #include "cache/expert_loader.h"
 #include "cache/miss_log.h"
 #include "cache/tier.h"
+#include "cache/tier_exchange.h"
 
 namespace stoker {
 namespace {
 
-// Today's store has one tier; the code below walks the list.
-absl::Status CheckTiers(const CacheOptions& options, const CachePlan& plan) {
-  if (options.tiers.size() != 1 || options.tiers[0].kind != TierKind::kRam) {
-    return absl::InvalidArgumentError(
-        fmt::format("the expert store has one tier, RAM; {} were asked for", options.tiers.size()));
+constexpr size_t kReleasesMax = 4096;  // unpins that wait for the device
+
+std::string_view NameOf(PlaceRule rule) {
+  constexpr std::string_view kNames[] = {"auto", "gpu", "cpu", "copy"};
+  return kNames[static_cast<size_t>(rule)];
+}
+
+absl::Status CheckBudget(std::string_view tier, uint64_t planned_bytes, uint64_t budget_bytes) {
+  if (planned_bytes <= budget_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("the plan of the expert store takes {} bytes of {}, its tier's budget is {}",
+                  planned_bytes, tier, budget_bytes));
+}
+
+absl::Status CheckPlace(const CacheOptions& options, const CachePlan& plan) {
+  if (options.place != PlaceRule::kGpu && options.place != PlaceRule::kCopy) {
+    return absl::OkStatus();
   }
-  if (plan.arena_bytes > options.tiers[0].budget_bytes) {
+  bool has_slots = options.device != nullptr && plan.vram_classes.size() == plan.classes.size();
+  for (const SlotClass& c : plan.vram_classes) has_slots = has_slots && c.slot_count > 0;
+  if (has_slots) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "experts cannot be placed by the rule '{}': VRAM has no slot for {}; give more VRAM, or "
+      "place "
+      "them by 'auto' or 'cpu'",
+      NameOf(options.place), plan.vram_bytes > 0 ? "experts of every size" : "an expert"));
+}
+
+absl::Status CheckOptions(const CacheOptions& options, const CachePlan& plan) {
+  const std::vector<TierOptions>& tiers = options.tiers;
+  const bool is_ram_last = !tiers.empty() && tiers.back().kind == TierKind::kRam;
+  const bool is_vram_first = tiers.size() == 2 && tiers[0].kind == TierKind::kVram;
+  if (!is_ram_last || tiers.size() > 2 || is_vram_first != (options.device != nullptr) ||
+      is_vram_first != (tiers.size() == 2)) {
     return absl::InvalidArgumentError(
-        fmt::format("the plan of the expert store takes {} bytes, its tier's budget is {}",
-                    plan.arena_bytes, options.tiers[0].budget_bytes));
+        fmt::format("the expert store has the tier RAM or, with a device, the tiers VRAM and RAM; "
+                    "{} were asked "
+                    "for, {} a device",
+                    tiers.size(), options.device != nullptr ? "with" : "without"));
   }
+  RETURN_IF_ERROR(
+      CheckBudget("RAM", plan.arena_bytes + plan.staging_bytes, tiers.back().budget_bytes));
+  if (is_vram_first) {
+    RETURN_IF_ERROR(CheckBudget("VRAM", plan.vram_bytes, tiers.front().budget_bytes));
+  }
+  RETURN_IF_ERROR(CheckPlace(options, plan));
   if (options.layer_floor < -1) {
     return absl::InvalidArgumentError(
         fmt::format("layer_floor is {}; it is a number of experts, or -1", options.layer_floor));
@@ -37,30 +73,49 @@ absl::Status CheckTiers(const CacheOptions& options, const CachePlan& plan) {
 
 }  // namespace
 
-// Members of the running request are in one of four places: `waiting` (a miss without a slot),
-// loading (its slot is kept), `ready` (its slot is kept), or handed over (no longer ours to count).
+// Members of the running request are in one of five places: `waiting` (a miss without a slot),
+// loading (its slot is kept), `to_copy` (in RAM, its slot kept, bound for VRAM), `ready` (its slot
+// is kept), or handed over (no longer ours to count).
 //
-// Why the rolling window cannot get stuck. Say Collect is called with `waiting` not empty, nothing
-// loading and nothing ready; the caller holds h < pins_max refs, for it must have room for one
-// more. Nothing of the class is Empty, or it would have been claimed when it became so. No slot is
-// kept: kept ones are loading or ready. So every slot of the class is Pinned, at most h of them; or
-// Ready in another layer at its floor, at most floor * (layers - 1); or evictable. The first two
-// are at most pins_max - 1 + floor * (layers - 1) = slots - 1 (Tier::pins_max). Hence one slot is
-// evictable, and the first waiting miss would have taken it when it became so: in Request or at the
-// last Unpin, the only moments at which a slot can turn evictable while a request runs.
+// Why the rolling window cannot get stuck. Say Collect is called with members outstanding, nothing
+// loading and nothing ready. Copies under way and unpins that wait for the device end by
+// themselves, so say there are none either; then every staging buffer is free, and no miss waits
+// for one. If `to_copy` is not empty, the caller itself holds the slots that it waits for, and its
+// first member is handed out for the host: a rule of placement gives way to progress. So say
+// `waiting` is all there is; the caller holds h < pins_max refs in RAM, for it must have room for
+// one more. Nothing of the class is Empty, or it would have been claimed when it became so. No slot
+// of RAM is kept: kept ones are loading, to be copied, ready, or the targets of copies. None is
+// moving. So every slot of the class is Pinned, at most h of them; or Ready in another layer at its
+// floor, at most floor * (layers - 1); or evictable. The first two are at most pins_max - 1 + floor
+// * (layers - 1) = slots - 1 (Tier::pins_max). Hence one slot is evictable, and the first waiting
+// miss would have taken it when it became so: in Request, at the last unpin or at the end of the
+// last copy, the only moments at which a slot can turn evictable while a request runs.
 struct ExpertCache::State {
-  State(const ExpertCatalog& catalog, const BlockReader& reader, const Clock& wall,
-        TimeLedger* time_ledger)
+  struct Unpinning {
+    int32_t slot = -1;
+    DeviceEvent event;
+  };
+
+  State(const ExpertCatalog& catalog, const CacheOptions& options, const BlockReader& reader,
+        const Clock& wall, TimeLedger* time_ledger)
       : layout(catalog, FileAlignments(catalog, reader)),
         clock(wall),
         ledger(time_ledger),
+        device(options.device),
+        place(options.place),
+        given_rates(options.rates),
         ready(layout.expert_count_max()),
         waiting(layout.expert_count_max()),
+        to_copy(layout.expert_count_max()),
         evicted_step(layout.key_count(), -1) {}
 
+  absl::Status TakeMemory(const CachePlan& plan, const CacheOptions& options);
   Tier& landing() { return tiers.back(); }  // the tier that files are read into
   Tier* TierWith(ExpertKey key);
   Tier& TierOf(int32_t slot);
+  bool IsInVram(int32_t slot) const {
+    return exchange != nullptr && slot < tiers.front().pool().slot_count();
+  }
   void ClaimWaiting();
   bool StartLoad(ExpertKey key);
   void Poll(BlockReader::Wait wait);
@@ -68,19 +123,44 @@ struct ExpertCache::State {
   void WaitForOne();
   absl::Status GiveUp();
   int outstanding() const {
-    return static_cast<int>(ready.count() + waiting.count()) + loading_count;
+    return static_cast<int>(ready.count() + waiting.count() + to_copy.count()) + loading_count;
   }
+
+  void HandOver(int32_t slot);
+
+  // With VRAM.
+  void NoteUse(ExpertKey key, int32_t row_count);
+  void AddCandidate(ExpertKey key);
+  void PlaceCandidates(bool is_from_file);
+  void StartCopies();
+  void Unpin(int32_t slot);
+  void PollDevice();
+  void NoteDevice(const absl::Status& status);
+  void WaitOverTiers();
+  bool PollBoth();
+  void AwaitDevice();
 
   const ExpertLayout layout;
   const Clock& clock;
   TimeLedger* const ledger;
+  Device* const device;
+  const PlaceRule place;
+  const LinkRates given_rates;
   std::vector<Tier> tiers;  // fastest first
   std::unique_ptr<ExpertLoader> loader;
+  std::unique_ptr<TierExchange> exchange;  // null without slots in VRAM
 
   BoundedQueue<int32_t> ready;      // slots, residents first
   BoundedQueue<ExpertKey> waiting;  // misses in the order asked
+  BoundedQueue<ExpertKey> to_copy;  // to the device, in the order chosen
   int loading_count = 0;
   absl::Status failure;  // why the running request will fail
+
+  std::vector<PlaceCandidate> candidates;  // in RAM since the last choice of places
+  std::vector<int32_t> rows;               // of the running request, by expert of the layer
+  uint64_t device_backlog_bytes = 0;       // of the running request, see PlaceQuestion
+  BoundedQueue<Unpinning> unpinnings{0};   // in the order asked
+  absl::Status device_failure;             // after which the store is of no further use
 
   int64_t step = 0;
   std::vector<int64_t> evicted_step;  // by key; -1: never
@@ -112,7 +192,19 @@ void ExpertCache::State::ClaimWaiting() {
   if (is_started) loader->Kick();
 }
 
+// An expert is read into VRAM, by way of a staging buffer, while VRAM has room for it. It waits for
+// a buffer if in RAM another would have to go for it.
 bool ExpertCache::State::StartLoad(ExpertKey key) {
+  if (exchange != nullptr) {
+    const TierExchange::Staging staging = exchange->BeginStaging(key);
+    if (staging.slot >= 0) {
+      ++loading_count;
+      loader->Start(staging.slot, key, staging.target);
+      return true;
+    }
+    const int size_class = layout.layer_of(key).size_class;
+    if (tiers.front().HasRoom(size_class) && !landing().HasRoom(size_class)) return false;
+  }
   const Tier::Claimed claimed = landing().Claim(key);
   if (claimed.evicted >= 0) {
     evicted_step[claimed.evicted] = step;
@@ -130,18 +222,25 @@ void ExpertCache::State::Poll(BlockReader::Wait wait) {
   counts.read_bytes = loader->read_bytes();
   counts.retries = loader->retries();
   counts.busy_ns = loader->busy_ns();
+  if (!candidates.empty()) PlaceCandidates(true);
 }
 
 void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
   --loading_count;
   Tier& tier = TierOf(outcome.slot);
+  const bool is_staged = IsInVram(outcome.slot);
+  if (is_staged) exchange->EndStaging(outcome.slot, outcome.status.ok());
   if (!outcome.status.ok()) {
-    tier.Failed(outcome.slot);
+    if (!is_staged) tier.Failed(outcome.slot);
     if (failure.ok()) failure = outcome.status;
     return;
   }
-  tier.Arrived(outcome.slot);
-  ready.Push(outcome.slot);
+  if (!is_staged) tier.Arrived(outcome.slot);
+  if (exchange != nullptr && !is_staged) {
+    AddCandidate(outcome.key);
+  } else {
+    ready.Push(outcome.slot);
+  }
   ++counts.resident;
   const int64_t evicted = evicted_step[outcome.key];
   misses.Add({.id = layout.id(outcome.key),
@@ -152,6 +251,7 @@ void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
 }
 
 void ExpertCache::State::WaitForOne() {
+  if (exchange != nullptr) return WaitOverTiers();
   const CauseScope scope(ledger, Cause::kWaitDrive);
   const int64_t start_ns = clock.NowNs();
   while (ready.empty() && failure.ok() && outstanding() > 0) {
@@ -167,6 +267,7 @@ absl::Status ExpertCache::State::GiveUp() {
   const CauseScope scope(ledger, Cause::kWaitDrive);
   waiting.Clear();
   while (loader->is_busy()) Poll(BlockReader::Wait::kUntilOne);
+  while (!to_copy.empty()) landing().Unkeep(landing().Find(to_copy.Pop()));
   while (!ready.empty()) {
     const int32_t slot = ready.Pop();
     TierOf(slot).Unkeep(slot);
@@ -174,10 +275,155 @@ absl::Status ExpertCache::State::GiveUp() {
   return std::exchange(failure, absl::OkStatus());
 }
 
+// A resident that the running request needs: in VRAM for the device, else for whom the choice of
+// places says.
+void ExpertCache::State::HandOver(int32_t slot) {
+  if (exchange == nullptr) {
+    ready.Push(slot);
+    return;
+  }
+  const ExpertKey key = TierOf(slot).key_in(slot);
+  if (!IsInVram(slot)) return AddCandidate(key);
+  const ExpertLayout::Layer& layer = layout.layer_of(key);
+  device_backlog_bytes += DevicePassBytes(layer.expert_bytes, rows[key - layer.first_key]);
+  ++counts.vram_hits;
+  ready.Push(slot);
+}
+
+void ExpertCache::State::NoteUse(ExpertKey key, int32_t row_count) {
+  rows[key - layout.layer_of(key).first_key] = row_count;
+  exchange->Used(key);
+}
+
+void ExpertCache::State::AddCandidate(ExpertKey key) {
+  const ExpertLayout::Layer& layer = layout.layer_of(key);
+  candidates.push_back({.key = key,
+                        .bytes = layer.expert_bytes,
+                        .rows = rows[key - layer.first_key],
+                        .is_worth_keeping = exchange->IsWorthKeeping(key)});
+}
+
+// Decides for the candidates, which are of the running request, where they are computed.
+void ExpertCache::State::PlaceCandidates(bool is_from_file) {
+  const int size_class = layout.layer_of(candidates.front().key).size_class;
+  int copy_count = 0;
+  if (tiers.front().has_slots(size_class)) {
+    copy_count = ChoosePlaces({.rule = place,
+                               .rates = exchange->estimates().rates(),
+                               .is_from_file = is_from_file,
+                               .device_backlog_bytes = device_backlog_bytes},
+                              absl::MakeSpan(candidates));
+  }
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const ExpertKey key = candidates[i].key;
+    if (static_cast<int>(i) < copy_count) {
+      to_copy.Push(key);
+    } else {
+      ready.Push(landing().Find(key));
+    }
+  }
+  candidates.clear();
+  StartCopies();
+}
+
+void ExpertCache::State::StartCopies() {
+  while (!to_copy.empty()) {
+    const int32_t slot = exchange->CopyToDevice(to_copy.front());
+    if (slot < 0) return;
+    to_copy.Pop();
+    ready.Push(slot);
+  }
+}
+
+void ExpertCache::State::Unpin(int32_t slot) {
+  Tier& tier = TierOf(slot);
+  tier.Unpin(slot);
+  const bool is_in_ram = exchange != nullptr && !IsInVram(slot);
+  if (is_in_ram && tier.IsIdle(slot)) exchange->Offer(tier.key_in(slot));
+}
+
+void ExpertCache::State::NoteDevice(const absl::Status& status) {
+  if (status.ok() || !device_failure.ok()) return;
+  device_failure = status;
+  if (failure.ok()) failure = status;
+}
+
+// Whatever has come to an end on the device may have made room.
+void ExpertCache::State::PollDevice() {
+  while (!unpinnings.empty() && device->IsDone(unpinnings.front().event)) {
+    Unpin(unpinnings.Pop().slot);
+  }
+  if (device_failure.ok()) NoteDevice(exchange->Poll());
+  StartCopies();
+  ClaimWaiting();
+  counts.copied_in_bytes = exchange->mover().copied_in_bytes();
+  counts.copied_out_bytes = exchange->mover().copied_out_bytes();
+  counts.vram_resident = tiers.front().resident_count();
+}
+
+// Reads end by themselves and hand over; what the device does helps only those that need room.
+void ExpertCache::State::WaitOverTiers() {
+  const int64_t start_ns = clock.NowNs();
+  while (ready.empty() && failure.ok() && outstanding() > 0) {
+    const bool needs_room = !to_copy.empty() || !waiting.empty();
+    const bool is_device_busy = exchange->is_busy() || !unpinnings.empty();
+    if (loader->is_busy()) {
+      const CauseScope scope(ledger, Cause::kWaitDrive);
+      if (!needs_room || !is_device_busy) {
+        Poll(BlockReader::Wait::kUntilOne);
+      } else if (!PollBoth()) {
+        AwaitDevice();
+      }
+      continue;
+    }
+    if (is_device_busy) {
+      const CauseScope scope(ledger, Cause::kWaitCopy);
+      const int64_t from_ns = clock.NowNs();
+      AwaitDevice();
+      counts.copy_wait_ns += clock.NowNs() - from_ns;
+      continue;
+    }
+    CHECK(!to_copy.empty());  // else the caller holds pins_max refs and asks for more
+    ready.Push(landing().Find(to_copy.Pop()));
+  }
+  counts.wait_ns += clock.NowNs() - start_ns;
+}
+
+// Looks at drive and device in turn for a while; whether there is something to hand over. A clock
+// that stands still is moved on by blocking only.
+bool ExpertCache::State::PollBoth() {
+  constexpr int64_t kPollNs = 1'000'000;
+  const int64_t start_ns = clock.NowNs();
+  int64_t now_ns = start_ns;
+  do {
+    Poll(BlockReader::Wait::kNo);
+    PollDevice();
+    if (!ready.empty() || !failure.ok()) return true;
+    if (!loader->is_busy() || !exchange->is_busy()) return true;  // no longer a choice
+    now_ns = clock.NowNs();
+  } while (now_ns > start_ns && now_ns - start_ns < kPollNs);
+  return false;
+}
+
+void ExpertCache::State::AwaitDevice() {
+  if (exchange->is_busy()) {
+    NoteDevice(exchange->AwaitOne());
+  } else if (!unpinnings.empty()) {
+    NoteDevice(device->Await(unpinnings.front().event));
+  }
+  PollDevice();
+}
+
 ExpertCache::ExpertCache(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 ExpertCache::~ExpertCache() {
   while (state_->loader->is_busy()) state_->Poll(BlockReader::Wait::kUntilOne);
+  while (!state_->unpinnings.empty()) {
+    const State::Unpinning unpinning = state_->unpinnings.Pop();
+    state_->device->Await(unpinning.event).IgnoreError();
+    state_->TierOf(unpinning.slot).Unpin(unpinning.slot);
+  }
+  if (state_->exchange != nullptr) state_->exchange->Abandon();
   for (const Tier& tier : state_->tiers) {
     for (int32_t i = 0; i < tier.pool().slot_count(); ++i) {
       CHECK(tier.pool().state(tier.pool().first_slot() + i) != SlotState::kPinned);
@@ -188,25 +434,54 @@ ExpertCache::~ExpertCache() {
 absl::StatusOr<std::unique_ptr<ExpertCache>> ExpertCache::Create(
     const ExpertCatalog& catalog, const CachePlan& plan, const CacheOptions& options,
     BlockReader& reader, const Clock& clock, TimeLedger* ledger) {
-  RETURN_IF_ERROR(CheckTiers(options, plan));
-  auto state = std::make_unique<State>(catalog, reader, clock, ledger);
+  RETURN_IF_ERROR(CheckOptions(options, plan));
+  auto state = std::make_unique<State>(catalog, options, reader, clock, ledger);
+  RETURN_IF_ERROR(state->TakeMemory(plan, options));
   int32_t slot_count = 0;
-  for (const TierOptions& tier_options : options.tiers) {
-    ASSIGN_OR_RETURN(const PolicyRow* policy, FindPolicy(tier_options.policy));
-    ASSIGN_OR_RETURN(Tier tier, Tier::Create(state->layout, plan,
-                                             {.policy = policy,
-                                              .layer_floor = options.layer_floor,
-                                              .first_slot = slot_count}));
-    slot_count += tier.pool().slot_count();
-    state->tiers.push_back(std::move(tier));
-  }
+  for (const Tier& tier : state->tiers) slot_count += tier.pool().slot_count();
   ASSIGN_OR_RETURN(state->loader, ExpertLoader::Create(state->layout,
                                                        {.verify_hashes = options.verify_hashes,
                                                         .file_names = options.file_names,
                                                         .slot_count = slot_count},
                                                        reader, clock));
-  for (const Tier& tier : state->tiers) reader.RegisterMemory(tier.pool().arena().span());
+  reader.RegisterMemory(state->landing().pool().arena().span());
+  if (state->exchange != nullptr) reader.RegisterMemory(state->exchange->staging().span());
   return std::unique_ptr<ExpertCache>(new ExpertCache(std::move(state)));
+}
+
+// A VRAM tier without slots is none, and then nothing is copied either.
+absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOptions& options) {
+  const bool has_vram = device != nullptr && plan.vram_bytes > 0;
+  tiers.reserve(options.tiers.size());
+  int32_t slot_count = 0;
+  for (const TierOptions& tier_options : options.tiers) {
+    ASSIGN_OR_RETURN(const PolicyRow* policy, FindPolicy(tier_options.policy));
+    const bool is_vram = tier_options.kind == TierKind::kVram;
+    if (is_vram && !has_vram) continue;
+    SlotArena::Options arena;
+    if (has_vram) {
+      arena = {.kind = is_vram ? SlotArena::Kind::kDevice : SlotArena::Kind::kPinned,
+               .device = device};
+    }
+    ASSIGN_OR_RETURN(Tier tier, Tier::Create(layout, plan,
+                                             {.kind = tier_options.kind,
+                                              .policy = policy,
+                                              .layer_floor = options.layer_floor,
+                                              .first_slot = slot_count,
+                                              .arena = arena}));
+    slot_count += tier.pool().slot_count();
+    tiers.push_back(std::move(tier));
+  }
+  if (!has_vram) return absl::OkStatus();
+  candidates.reserve(layout.expert_count_max());
+  rows.resize(layout.expert_count_max());
+  unpinnings = BoundedQueue<Unpinning>(kReleasesMax);
+  ASSIGN_OR_RETURN(
+      exchange,
+      TierExchange::Create(
+          layout, {.device = device, .staging_bytes = plan.staging_bytes, .rates = options.rates},
+          tiers.front(), tiers.back(), clock));
+  return absl::OkStatus();
 }
 
 int ExpertCache::pins_max(int layer) const {
@@ -214,10 +489,16 @@ int ExpertCache::pins_max(int layer) const {
 }
 
 absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
-                                  absl::Span<const int32_t> /*rows*/) {
+                                  absl::Span<const int32_t> rows) {
   State& s = *state_;
   CHECK(s.outstanding() == 0);
+  CHECK(rows.empty() || rows.size() == experts.size());
   const ExpertLayout::Layer& place = s.layout.layers()[s.layout.layer_index(layer)];
+  if (s.exchange != nullptr) {
+    s.PollDevice();
+    if (!s.device_failure.ok()) return s.device_failure;
+    s.device_backlog_bytes = 0;
+  }
   // Residents first, all of them: no miss of this request may take one that comes later in it.
   for (const int32_t expert : experts) {
     CHECK(expert >= 0 && expert < place.expert_count);
@@ -226,18 +507,20 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
   }
   // Then policies see the experts in the order asked, hit or miss. Whether an expert hits was
   // settled above: every one that is in a tier now is kept there.
-  for (const int32_t expert : experts) {
-    const ExpertKey key = place.first_key + expert;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const ExpertKey key = place.first_key + experts[i];
+    if (s.exchange != nullptr) s.NoteUse(key, rows.empty() ? 1 : rows[i]);
     if (Tier* tier = s.TierWith(key)) {
       CHECK(tier->pool().state(tier->Find(key)) != SlotState::kLoading);  // asked for twice
       ++s.counts.hits;
       tier->Touch(key);
-      s.ready.Push(tier->Find(key));
+      s.HandOver(tier->Find(key));
       continue;
     }
     ++s.counts.misses;
     if (!s.waiting.empty() || !s.StartLoad(key)) s.waiting.Push(key);
   }
+  if (!s.candidates.empty()) s.PlaceCandidates(false);
   if (s.loading_count > 0) s.loader->Kick();
   return absl::OkStatus();
 }
@@ -246,15 +529,23 @@ absl::StatusOr<int> ExpertCache::Collect(absl::Span<ExpertRef> out, Wait wait) {
   State& s = *state_;
   CHECK(!out.empty());
   if (s.loader->is_busy()) s.Poll(BlockReader::Wait::kNo);
+  if (s.exchange != nullptr) s.PollDevice();
   if (s.ready.empty() && wait == Wait::kUntilOne) s.WaitForOne();
   if (!s.failure.ok()) return s.GiveUp();
   int count = 0;
   while (count < static_cast<int>(out.size()) && !s.ready.empty()) {
     const int32_t slot = s.ready.Pop();
     Tier& tier = s.TierOf(slot);
-    tier.Unkeep(slot);
     tier.Pin(slot);
-    out[count++] = ExpertRef(this, slot, s.layout.id(tier.key_in(slot)), tier.parts(slot));
+    tier.Unkeep(slot);
+    const ExpertId id = s.layout.id(tier.key_in(slot));
+    if (s.IsInVram(slot)) {
+      ++s.counts.device_experts;
+      out[count++] = ExpertRef(this, slot, id, tier.parts(slot), tier.ready(slot));
+    } else {
+      ++s.counts.host_experts;
+      out[count++] = ExpertRef(this, slot, id, tier.parts(slot));
+    }
   }
   return count;
 }
@@ -262,8 +553,28 @@ absl::StatusOr<int> ExpertCache::Collect(absl::Span<ExpertRef> out, Wait wait) {
 int ExpertCache::outstanding() const { return state_->outstanding(); }
 
 void ExpertCache::Unpin(int32_t slot) {
-  state_->TierOf(slot).Unpin(slot);
+  state_->Unpin(slot);
+  state_->StartCopies();
   state_->ClaimWaiting();
+}
+
+void ExpertCache::UnpinAfter(int32_t slot, DeviceEvent event) {
+  State& s = *state_;
+  if (s.exchange == nullptr || s.device->IsDone(event)) return Unpin(slot);
+  if (s.unpinnings.count() == kReleasesMax) {
+    s.NoteDevice(s.device->Await(s.unpinnings.front().event));
+    s.Unpin(s.unpinnings.Pop().slot);
+  }
+  s.unpinnings.Push({.slot = slot, .event = event});
+}
+
+void ExpertCache::NoteHostCompute(uint64_t bytes, uint64_t row_bytes, int64_t ns) {
+  if (state_->exchange != nullptr) state_->exchange->NoteHostCompute(bytes, row_bytes, ns);
+}
+
+const LinkRates& ExpertCache::rates() const {
+  const State& s = *state_;
+  return s.exchange != nullptr ? s.exchange->estimates().rates() : s.given_rates;
 }
 
 void ExpertCache::BeginStep(int64_t step) {
@@ -275,6 +586,23 @@ absl::Span<const MissRecord> ExpertCache::misses() const { return state_->misses
 const CacheCounts& ExpertCache::counts() const { return state_->counts; }
 const HostBuffer& ExpertCache::arena() const { return state_->tiers.back().pool().arena(); }
 
+void ExpertCache::ReportVram(CounterVisitor& visitor) const {
+  const CacheCounts& counts = state_->counts;
+  visitor.Counter("cache_vram_hits", counts.vram_hits);
+  visitor.Counter("cache_copied_in_bytes", counts.copied_in_bytes);
+  visitor.Counter("cache_copied_out_bytes", counts.copied_out_bytes);
+  visitor.Counter("cache_host_experts", counts.host_experts);
+  visitor.Counter("cache_device_experts", counts.device_experts);
+  visitor.Counter("cache_copy_wait_ns", static_cast<uint64_t>(counts.copy_wait_ns));
+  visitor.Gauge("cache_vram_resident", static_cast<double>(counts.vram_resident));
+  visitor.Gauge("cache_ram_resident", static_cast<double>(state_->landing().resident_count()));
+  const LinkRates& rates = this->rates();
+  visitor.Gauge("cache_rate_host", rates.host);
+  visitor.Gauge("cache_rate_host_row", rates.host_row);
+  visitor.Gauge("cache_rate_copy_in", rates.copy_in);
+  visitor.Gauge("cache_rate_copy_out", rates.copy_out);
+}
+
 void ExpertCache::Report(CounterVisitor& visitor) const {
   const CacheCounts& counts = state_->counts;
   visitor.Counter("cache_hits", counts.hits);
@@ -285,6 +613,7 @@ void ExpertCache::Report(CounterVisitor& visitor) const {
   visitor.Counter("cache_wait_ns", static_cast<uint64_t>(counts.wait_ns));
   visitor.Counter("cache_busy_ns", static_cast<uint64_t>(counts.busy_ns));
   visitor.Gauge("cache_resident", static_cast<double>(counts.resident));
+  if (state_->exchange != nullptr) ReportVram(visitor);
   for (const Tier& tier : state_->tiers) tier.Report(visitor);
 }
 

@@ -69,28 +69,40 @@ struct SlotClass {
   uint64_t slot_bytes = 0;    // with room for aligned supersets
   int64_t expert_count = 0;   // experts of this class in the model
   int64_t slot_count = 0;
+  // VRAM: of these, set aside for experts that pass through: copied to be computed once, or on
+  // their way in while another is on its way out.
+  int64_t transit_count = 0;
 };
 struct CachePlan {
   std::vector<SlotClass> classes;       // of the RAM tier
-  uint64_t arena_bytes = 0;             // sum of slots, at most the budget
+  uint64_t arena_bytes = 0;             // sum of its slots; with staging_bytes at most the budget
   std::vector<SlotClass> vram_classes;  // of the VRAM tier; empty without a device
   uint64_t vram_bytes = 0;              // sum of its slots
   uint64_t staging_bytes = 0;           // pinned ring between the drive and VRAM, of the RAM budget
   uint64_t overhead_bytes = 0;          // tables beside the arena
-  uint64_t minimum_budget_bytes = 0;    // the least budget a run can do with (see PlanCache)
-  uint64_t full_budget_bytes = 0;       // the budget at which every expert is resident
-  int pins_min = 1;                     // slots that each class has at least; as planned
+  // Of the RAM budget, staging included, given the VRAM: the least that a run can do with, and what
+  // makes every expert resident in one tier or the other.
+  uint64_t minimum_budget_bytes = 0;
+  uint64_t full_budget_bytes = 0;
+  int pins_min = 1;  // slots that each class has at least; as planned
 };
+// Slots of the staging ring, each of the largest class: whole experts keep a drive busy at a depth
+// of 1 to 4.
+inline constexpr int kStagingSlots = 4;
+// Slots of a VRAM class set aside for transit: an eighth, at least one, at most as many experts as
+// a token uses.
+inline constexpr int kTransitSlotsMax = 8;
 // What the store may take: for slots and staging in RAM, for slots in VRAM.
 struct CacheBudget {
   uint64_t ram_bytes = 0;
   uint64_t vram_bytes = 0;
   bool has_device = false;
 };
-// Splits a budget over the size classes, in each tier the same share of each. `alignments`: of each
-// file, indexed like the catalog's file numbers. `pins_min`: slots that each class must have in RAM
-// (the experts of one token). ResourceExhausted, naming the minimum, when the RAM budget is too
-// small; VRAM may be anything down to nothing.
+// Splits a budget over the size classes: VRAM the same share of each class's experts, RAM the same
+// share of those that VRAM has no slot for, so that both together hold each expert at most once.
+// `alignments`: of each file, indexed like the catalog's file numbers. `pins_min`: slots that each
+// class must have in RAM (the experts of one token). ResourceExhausted, naming the minimum, when
+// the RAM budget is too small; VRAM may be anything down to nothing.
 absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBudget& budget,
                                     int pins_min, absl::Span<const size_t> alignments);
 
@@ -141,6 +153,7 @@ class ExpertCache final : public ExpertProvider {
                        absl::Span<const int32_t> rows) override;
   absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) override;
   int outstanding() const override;
+  void NoteHostCompute(uint64_t bytes, uint64_t row_bytes, int64_t ns) override;
 
   // Marks the border between steps: misses are recorded per step.
   void BeginStep(int64_t step);
@@ -149,14 +162,18 @@ class ExpertCache final : public ExpertProvider {
   absl::Span<const MissRecord> misses() const;
 
   const CacheCounts& counts() const;
-  const HostBuffer& arena() const;
+  const HostBuffer& arena() const;  // of RAM
+  // As they are estimated now; as given when there is nothing to estimate by.
+  const LinkRates& rates() const;
   void Report(CounterVisitor& visitor) const;
 
  protected:
   void Unpin(int32_t slot) override;
+  void UnpinAfter(int32_t slot, DeviceEvent event) override;
 
  private:
   struct State;
+  void ReportVram(CounterVisitor& visitor) const;
   explicit ExpertCache(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

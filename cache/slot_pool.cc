@@ -8,7 +8,8 @@
 
 namespace stoker {
 
-absl::StatusOr<SlotPool> SlotPool::Create(absl::Span<const SlotClass> classes, int32_t first_slot) {
+absl::StatusOr<SlotPool> SlotPool::Create(absl::Span<const SlotClass> classes, int32_t first_slot,
+                                          const SlotArena::Options& arena) {
   SlotPool pool;
   pool.first_slot_ = first_slot;
   int64_t slot_count = 0;
@@ -18,6 +19,7 @@ absl::StatusOr<SlotPool> SlotPool::Create(absl::Span<const SlotClass> classes, i
   for (size_t c = 0; c < classes.size(); ++c) {
     std::vector<int32_t>& empty = pool.empty_.emplace_back();
     empty.reserve(classes[c].slot_count);
+    pool.slot_counts_.push_back(static_cast<int32_t>(classes[c].slot_count));
     for (int64_t i = 0; i < classes[c].slot_count; ++i) {
       empty.push_back(first_slot + pool.slot_count());
       pool.slots_.push_back({.offset = offset, .size_class = static_cast<int32_t>(c)});
@@ -25,11 +27,7 @@ absl::StatusOr<SlotPool> SlotPool::Create(absl::Span<const SlotClass> classes, i
     }
     std::reverse(empty.begin(), empty.end());  // lowest first
   }
-  if (offset > 0) {
-    absl::StatusOr<HostBuffer> arena = HostBuffer::Create(offset);
-    if (!arena.ok()) return WithContext(arena.status(), "taking the arena for experts");
-    pool.arena_ = *std::move(arena);
-  }
+  ASSIGN_OR_RETURN(pool.arena_, SlotArena::Create(offset, arena));
   return pool;
 }
 

@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "cache/expert_cache.h"
-#include "device/buffer.h"
+#include "cache/slot_arena.h"
 
 namespace stoker {
 
@@ -23,13 +23,17 @@ class SlotPool {
  public:
   // Slots are numbered from `first_slot`, so that the tiers of one store do not overlap.
   // ResourceExhausted when the arena cannot be had.
-  static absl::StatusOr<SlotPool> Create(absl::Span<const SlotClass> classes, int32_t first_slot);
+  static absl::StatusOr<SlotPool> Create(absl::Span<const SlotClass> classes, int32_t first_slot,
+                                         const SlotArena::Options& arena = {});
 
   int32_t first_slot() const { return first_slot_; }
   int32_t slot_count() const { return static_cast<int32_t>(slots_.size()); }
+  int32_t slot_count(int size_class) const { return slot_counts_[size_class]; }
   SlotState state(int32_t slot) const { return At(slot).state; }
   std::byte* data(int32_t slot) const { return arena_.data() + At(slot).offset; }
-  const HostBuffer& arena() const { return arena_; }
+  // Empty when the slots are in device memory.
+  const HostBuffer& arena() const { return arena_.host(); }
+  bool has_empty(int size_class) const { return !empty_[size_class].empty(); }
 
   // An Empty slot of the class, now Loading; -1 when there is none.
   int32_t Claim(int size_class);
@@ -52,9 +56,10 @@ class SlotPool {
   const Slot& At(int32_t slot) const { return slots_[slot - first_slot_]; }
   void SetEmpty(int32_t slot);
 
-  HostBuffer arena_;
+  SlotArena arena_;
   std::vector<Slot> slots_;
   std::vector<std::vector<int32_t>> empty_;  // by class; the last is claimed next
+  std::vector<int32_t> slot_counts_;         // by class
   int32_t first_slot_ = 0;
 };
 

@@ -32,32 +32,37 @@ int ChooseFloor(const ExpertLayout& layout, int size_class, int64_t slot_count, 
 
 absl::StatusOr<Tier> Tier::Create(const ExpertLayout& layout, const CachePlan& plan,
                                   const Options& options) {
-  bool is_of_layout = plan.classes.size() == layout.classes().size();
-  for (size_t c = 0; is_of_layout && c < plan.classes.size(); ++c) {
-    is_of_layout = plan.classes[c].slot_bytes == layout.classes()[c].slot_bytes &&
-                   plan.classes[c].expert_count == layout.classes()[c].expert_count &&
-                   plan.classes[c].slot_count >= 1;
+  const bool is_vram = options.kind == TierKind::kVram;
+  const std::vector<SlotClass>& classes = is_vram ? plan.vram_classes : plan.classes;
+  bool is_of_layout = classes.size() == layout.classes().size();
+  for (size_t c = 0; is_of_layout && c < classes.size(); ++c) {
+    is_of_layout = classes[c].slot_bytes == layout.classes()[c].slot_bytes &&
+                   classes[c].expert_count == layout.classes()[c].expert_count &&
+                   classes[c].slot_count >= (is_vram ? 0 : 1);
   }
   if (!is_of_layout) {
     return absl::InvalidArgumentError(
         "the plan of the expert store was made for another model or for other file alignments; "
         "plan again with this reader's alignments");
   }
-  ASSIGN_OR_RETURN(SlotPool pool, SlotPool::Create(plan.classes, options.first_slot));
-  return Tier(layout, plan, options, std::move(pool));
+  ASSIGN_OR_RETURN(SlotPool pool, SlotPool::Create(classes, options.first_slot, options.arena));
+  // Nobody waits for a slot of VRAM in particular, so any floor leaves enough.
+  return Tier(layout, classes, is_vram ? 0 : plan.pins_min, options, std::move(pool));
 }
 
-Tier::Tier(const ExpertLayout& layout, const CachePlan& plan, const Options& options, SlotPool pool)
+Tier::Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int pins_min,
+           const Options& options, SlotPool pool)
     : layout_(&layout),
       pool_(std::move(pool)),
+      class_resident_counts_(classes.size(), 0),
       residents_(pool_.slot_count()),
       slot_of_key_(layout.key_count(), -1),
       layer_resident_counts_(layout.layers().size(), 0) {
-  for (size_t c = 0; c < plan.classes.size(); ++c) {
-    const int64_t slot_count = plan.classes[c].slot_count;
+  for (size_t c = 0; c < classes.size(); ++c) {
+    const int64_t slot_count = classes[c].slot_count - classes[c].transit_count;
     policies_.push_back(options.policy->make(layout.key_count()));
     floors_.push_back(
-        ChooseFloor(layout, static_cast<int>(c), slot_count, plan.pins_min, options.layer_floor));
+        ChooseFloor(layout, static_cast<int>(c), slot_count, pins_min, options.layer_floor));
     class_slot_counts_.push_back(slot_count);
   }
 }
@@ -79,54 +84,139 @@ Tier::Claimed Tier::Claim(ExpertKey key) {
     if (claimed.evicted < 0) return claimed;
     claimed.slot = pool_.Claim(layer.size_class);
   }
-  slot_of_key_[key] = claimed.slot;
-  ++layer_resident_counts_[layer_index];
-  policies_[layer.size_class]->Inserted(key);
-  Resident& resident = At(claimed.slot);
-  resident = {.key = key, .is_kept = true};
-  for (int p = 0; p < layer.part_count; ++p) {
-    const ExpertLayout::PartRead read = layout_->Read(key, p);
-    resident.parts[p] = pool_.data(claimed.slot) + read.position + read.skip;
-  }
+  AddResident(claimed.slot, key);
   return claimed;
+}
+
+bool Tier::HasRoom(int size_class) const {
+  return class_resident_counts_[size_class] < class_slot_counts_[size_class] &&
+         pool_.has_empty(size_class);
+}
+
+int32_t Tier::ClaimEmpty(ExpertKey key) {
+  CHECK(Find(key) < 0);
+  const int size_class = layout_->layer_of(key).size_class;
+  if (!HasRoom(size_class)) return -1;
+  const int32_t slot = pool_.Claim(size_class);
+  AddResident(slot, key);
+  return slot;
+}
+
+int32_t Tier::ClaimTransit(ExpertKey key) {
+  const int32_t slot = pool_.Claim(layout_->layer_of(key).size_class);
+  if (slot < 0) return slot;
+  Occupy(slot, key);
+  At(slot).is_transit = true;
+  return slot;
+}
+
+void Tier::AddResident(int32_t slot, ExpertKey key) {
+  const int layer_index = layout_->layer_index_of(key);
+  const int size_class = layout_->layers()[layer_index].size_class;
+  slot_of_key_[key] = slot;
+  ++layer_resident_counts_[layer_index];
+  ++class_resident_counts_[size_class];
+  ++resident_count_;
+  policies_[size_class]->Inserted(key);
+  Occupy(slot, key);
+}
+
+void Tier::Occupy(int32_t slot, ExpertKey key) {
+  Resident& resident = At(slot);
+  resident = {.key = key, .is_kept = true};
+  for (int p = 0; p < layout_->layer_of(key).part_count; ++p) {
+    const ExpertLayout::PartRead read = layout_->Read(key, p);
+    resident.parts[p] = pool_.data(slot) + read.position + read.skip;
+  }
 }
 
 bool Tier::IsEvictable(ExpertKey key, int for_layer) const {
   const int32_t slot = Find(key);
-  if (pool_.state(slot) != SlotState::kReady || At(slot).is_kept) return false;
+  if (!IsIdle(slot)) return false;
   const int layer_index = layout_->layer_index_of(key);
   if (layer_index == for_layer) return true;
   const int floor = floors_[layout_->layers()[layer_index].size_class];
   return layer_resident_counts_[layer_index] > floor;
 }
 
-ExpertKey Tier::EvictFor(int layer_index) {
+ExpertKey Tier::Victim(int layer_index) {
   const int size_class = layout_->layers()[layer_index].size_class;
-  const ExpertKey victim = policies_[size_class]->PickVictim(
+  return policies_[size_class]->PickVictim(
       [&](ExpertKey key) { return IsEvictable(key, layer_index); });
-  if (victim < 0) return victim;
-  const int32_t slot = Find(victim);
-  Forget(slot);
-  pool_.Evict(slot);
+}
+
+ExpertKey Tier::EvictFor(int layer_index) {
+  const ExpertKey victim = Victim(layer_index);
+  if (victim >= 0) Evict(Find(victim));
   return victim;
 }
 
+void Tier::Evict(int32_t slot) {
+  Forget(slot);
+  pool_.Evict(slot);
+}
+
+void Tier::LeavePolicy(int32_t slot) {
+  const int layer_index = layout_->layer_index_of(At(slot).key);
+  const int size_class = layout_->layers()[layer_index].size_class;
+  policies_[size_class]->Removed(At(slot).key);
+  --layer_resident_counts_[layer_index];
+  --class_resident_counts_[size_class];
+}
+
 void Tier::Forget(int32_t slot) {
-  const ExpertKey key = At(slot).key;
-  policies_[layout_->layer_of(key).size_class]->Removed(key);
-  --layer_resident_counts_[layout_->layer_index_of(key)];
-  slot_of_key_[key] = -1;
+  LeavePolicy(slot);
+  slot_of_key_[At(slot).key] = -1;
+  --resident_count_;
   At(slot) = {};
 }
 
+void Tier::BeginLeave(int32_t slot) {
+  CHECK(IsIdle(slot) && !At(slot).is_leaving && !At(slot).is_transit);
+  LeavePolicy(slot);
+  At(slot).is_leaving = true;
+  BeginMove(slot);
+}
+
+// What is still held is held as a copy in transit.
+void Tier::EndLeave(int32_t slot) {
+  CHECK(At(slot).is_leaving);
+  slot_of_key_[At(slot).key] = -1;
+  --resident_count_;
+  At(slot).is_leaving = false;
+  EndMove(slot);
+  At(slot).is_transit = true;
+  FreeIdleTransit(slot);
+}
+
+void Tier::FreeIdleTransit(int32_t slot) {
+  if (!At(slot).is_transit || !IsIdle(slot)) return;
+  At(slot) = {};
+  pool_.Evict(slot);
+}
+
 void Tier::Arrived(int32_t slot) { pool_.Arrived(slot); }
+
+void Tier::ArrivesWith(int32_t slot, DeviceEvent ready) {
+  pool_.Arrived(slot);
+  At(slot).ready = ready;
+}
 
 void Tier::Failed(int32_t slot) {
   Forget(slot);
   pool_.Failed(slot);
 }
 
-void Tier::Touch(ExpertKey key) { policies_[layout_->layer_of(key).size_class]->Touched(key); }
+void Tier::Unpin(int32_t slot) {
+  pool_.Unpin(slot);
+  FreeIdleTransit(slot);
+}
+
+// One that leaves has no rank to gain.
+void Tier::Touch(ExpertKey key) {
+  if (At(Find(key)).is_leaving) return;
+  policies_[layout_->layer_of(key).size_class]->Touched(key);
+}
 
 void Tier::Keep(int32_t slot) {
   CHECK(!At(slot).is_kept);
@@ -136,6 +226,7 @@ void Tier::Keep(int32_t slot) {
 void Tier::Unkeep(int32_t slot) {
   CHECK(At(slot).is_kept);
   At(slot).is_kept = false;
+  FreeIdleTransit(slot);
 }
 
 void Tier::Report(CounterVisitor& visitor) const {

@@ -15,15 +15,21 @@
 
 namespace stoker {
 
-// Residency, one policy a size class, and the per-layer floor. Reads nothing: a claimed slot is
-// filled by the caller, who then says Arrived or Failed. One thread; allocates nothing after
-// creation.
+// Residency, one policy a size class, and the per-layer floor. Reads and copies nothing: a claimed
+// slot is filled by the caller, who then says Arrived or Failed. One thread; allocates nothing
+// after creation.
+//
+// In VRAM a slot may also be in transit: it holds a copy that nobody finds, and is Empty again as
+// soon as it is neither kept nor pinned. A resident that leaves for RAM is found until EndLeave,
+// but is out of the policy's and the floor's count from BeginLeave on.
 class Tier {
  public:
   struct Options {
+    TierKind kind = TierKind::kRam;
     const PolicyRow* policy = nullptr;
     int layer_floor = -1;    // as CacheOptions
     int32_t first_slot = 0;  // slots are numbered from here
+    SlotArena::Options arena = {};
   };
   // `layout` must outlive the tier. InvalidArgument when the plan is of other slots.
   static absl::StatusOr<Tier> Create(const ExpertLayout& layout, const CachePlan& plan,
@@ -39,6 +45,9 @@ class Tier {
   int32_t Find(ExpertKey key) const { return slot_of_key_[key]; }
   ExpertKey key_in(int32_t slot) const { return At(slot).key; }
   const std::byte* const* parts(int32_t slot) const { return At(slot).parts.data(); }
+  // Of a slot that a copy fills: what has to come before its bytes are there.
+  DeviceEvent ready(int32_t slot) const { return At(slot).ready; }
+  int64_t resident_count() const { return resident_count_; }  // Loading ones included
 
   // Takes a slot for an expert that has none: an Empty one, else that of the policy's victim. The
   // slot is Loading and kept. `slot` is -1 when every slot of the class is busy, kept or protected.
@@ -47,11 +56,32 @@ class Tier {
     ExpertKey evicted = -1;  // who was there
   };
   Claimed Claim(ExpertKey key);
+  // Takes an Empty slot beyond those set aside for transit; else -1. Loading and kept.
+  bool HasRoom(int size_class) const;
+  bool has_slots(int size_class) const { return pool_.slot_count(size_class) > 0; }
+  int32_t ClaimEmpty(ExpertKey key);
+  // Takes any Empty slot for a copy of the expert that is not a residency; else -1. Loading, kept.
+  int32_t ClaimTransit(ExpertKey key);
+  // The resident that the policy would have give way to an expert of the layer, -1 when none may.
+  // It stays.
+  ExpertKey Victim(int layer_index);
   void Arrived(int32_t slot);
   void Failed(int32_t slot);
+  void ArrivesWith(int32_t slot, DeviceEvent ready);  // Arrived, for whoever waits for the event
+  // A Ready resident goes: the slot is Empty.
+  void Evict(int32_t slot);
+  void BeginLeave(int32_t slot);
+  void EndLeave(int32_t slot);
+  // A moving slot is the source or target of copies between tiers: it is not evicted.
+  void BeginMove(int32_t slot) { ++At(slot).move_count; }
+  void EndMove(int32_t slot) { --At(slot).move_count; }
+  // Whether nobody needs the slot to stay as it is.
+  bool IsIdle(int32_t slot) const {
+    return pool_.state(slot) == SlotState::kReady && !At(slot).is_kept && At(slot).move_count == 0;
+  }
   void Touch(ExpertKey key);
   void Pin(int32_t slot) { pool_.Pin(slot); }
-  void Unpin(int32_t slot) { pool_.Unpin(slot); }
+  void Unpin(int32_t slot);
   // A kept slot is not evicted although it is not pinned: the running request counts on it.
   void Keep(int32_t slot);
   void Unkeep(int32_t slot);
@@ -62,20 +92,31 @@ class Tier {
   struct Resident {
     ExpertKey key = -1;
     bool is_kept = false;
+    bool is_leaving = false;
+    bool is_transit = false;
+    int32_t move_count = 0;
+    DeviceEvent ready;
     std::array<const std::byte*, kExpertPartsMax> parts = {};
   };
-  Tier(const ExpertLayout& layout, const CachePlan& plan, const Options& options, SlotPool pool);
+  Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int pins_min,
+       const Options& options, SlotPool pool);
   Resident& At(int32_t slot) { return residents_[slot - pool_.first_slot()]; }
   const Resident& At(int32_t slot) const { return residents_[slot - pool_.first_slot()]; }
   bool IsEvictable(ExpertKey key, int for_layer) const;
   ExpertKey EvictFor(int layer_index);
+  void Occupy(int32_t slot, ExpertKey key);
+  void AddResident(int32_t slot, ExpertKey key);
+  void LeavePolicy(int32_t slot);
   void Forget(int32_t slot);
+  void FreeIdleTransit(int32_t slot);
 
   const ExpertLayout* layout_;
   SlotPool pool_;
   std::vector<std::unique_ptr<EvictionPolicy>> policies_;  // by class
   std::vector<int> floors_;                                // by class
-  std::vector<int64_t> class_slot_counts_;
+  std::vector<int64_t> class_slot_counts_;                 // transit not included
+  std::vector<int64_t> class_resident_counts_;             // leaving ones not included
+  int64_t resident_count_ = 0;
   std::vector<Resident> residents_;             // by slot
   std::vector<int32_t> slot_of_key_;            // -1: not here
   std::vector<int32_t> layer_resident_counts_;  // by layer index; Loading ones included

@@ -1,10 +1,12 @@
 // The store takes its memory at creation, as much as was announced, and none later.
 #include <gtest/gtest.h>
 
+#include <random>
 #include <utility>
 
+#include "device/modelled_device.h"
 #include "tests/cache/allocation_count.h"
-#include "tests/cache/memory_store.h"
+#include "tests/cache/tiered_store.h"
 
 namespace stoker {
 namespace {
@@ -73,7 +75,79 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
   }
 }
 
+TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreationOverTwoTiersEither) {
+  for (const PlaceRule rule :
+       {PlaceRule::kAuto, PlaceRule::kGpu, PlaceRule::kCpu, PlaceRule::kCopy}) {
+    const ExpertFiles files({.expert_count = 20, .large_layers = 2});
+    MemoryReader memory;
+    files.AddTo(memory);
+    UncountedReader reader(memory);
+    VirtualClock clock;
+    const auto device = *MakeModelledDevice({}, &clock);
+    CachePlan plan = PlanWithSlots(files, 6, 512);
+    AddVram(9, plan);
+    CacheOptions options;
+    options.tiers = {{.kind = TierKind::kVram, .budget_bytes = UINT64_MAX},
+                     {.kind = TierKind::kRam, .budget_bytes = UINT64_MAX}};
+    options.device = device.get();
+    options.place = rule;
+    options.rates = {.host = 1e9, .host_row = 1e9, .copy_in = 1e9};
+    auto cache = *ExpertCache::Create(files.catalog(), plan, options, reader, clock, nullptr);
+    std::vector<int32_t> experts(20);
+    for (int i = 0; i < 20; ++i) experts[i] = i * 7 % 20;
+    std::mt19937 random(1);
+    const AllocationCount allocations;
+    for (int step = 0; step < 100; ++step) {
+      cache->BeginStep(step);
+      for (int layer = 0; layer < 4; ++layer) {
+        std::swap(experts[random() % 20], experts[random() % 20]);
+        ASSERT_TRUE(cache->Request(layer, absl::MakeSpan(experts).first(1 + random() % 6)).ok());
+        ExpertRef ref;
+        while (*cache->Collect({&ref, 1}, ExpertProvider::Wait::kUntilOne) > 0) {
+          clock.AdvanceNs(1000);
+          if (ref.place() == ExpertPlace::kHost) {
+            ref.Release();
+            continue;
+          }
+          const KernelCall call = {.name = "reads",
+                                   .run = [](const void*, void*) { return 0; },
+                                   .touched_bytes = 1 << 20};
+          device->WaitFor(Stream::kCompute, ref.ready());
+          device->Launch(Stream::kCompute, call);
+          ref.ReleaseAfter(device->Record(Stream::kCompute));
+        }
+      }
+    }
+    EXPECT_EQ(allocations.Count(), 0);
+    EXPECT_GT(cache->counts().copied_in_bytes, 0u);
+    EXPECT_GT(cache->counts().copied_out_bytes, 0u);
+  }
+}
+
 // The arena is mapped, not allocated; what is allocated is what the plan calls overhead.
+void ExpectVramTablesWithinPlan(const ExpertFiles& files, const PolicyRow& policy,
+                                MemoryReader& reader) {
+  VirtualClock clock;
+  const auto device = *MakeModelledDevice({}, &clock);
+  const uint64_t half =
+      PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 1, files.Alignments(512))
+          ->full_budget_bytes /
+      2;
+  const CachePlan plan =
+      *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX, .vram_bytes = half, .has_device = true},
+                 1, files.Alignments(512));
+  CacheOptions options;
+  for (const TierKind kind : {TierKind::kVram, TierKind::kRam}) {
+    options.tiers.push_back(
+        {.kind = kind, .budget_bytes = UINT64_MAX, .policy = std::string(policy.name)});
+  }
+  options.device = device.get();
+  const AllocationCount allocations;
+  auto cache = ExpertCache::Create(files.catalog(), plan, options, reader, clock, nullptr);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  EXPECT_LE(static_cast<uint64_t>(allocations.HeldBytes()), plan.overhead_bytes);
+}
+
 TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
   for (const PolicyRow& policy : Policies()) {
     for (const int expert_count : {1, 8, 300}) {
@@ -92,6 +166,7 @@ TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
         auto cache = ExpertCache::Create(files.catalog(), plan, options, memory, clock, nullptr);
         ASSERT_TRUE(cache.ok());
         EXPECT_LE(static_cast<uint64_t>(allocations.HeldBytes()), plan.overhead_bytes);
+        ExpectVramTablesWithinPlan(files, policy, memory);
       }
     }
   }

@@ -114,6 +114,86 @@ TEST(PlanCache, NearlyEqualSizesShareAClass) {
   EXPECT_EQ(PlanCache(catalog, {.ram_bytes = UINT64_MAX}, 1, alignments)->classes.size(), 2u);
 }
 
+CacheBudget Both(uint64_t ram_bytes, uint64_t vram_bytes) {
+  return {.ram_bytes = ram_bytes, .vram_bytes = vram_bytes, .has_device = true};
+}
+
+TEST(PlanCache, WithoutVramADeviceChangesNothing) {
+  const ExpertFiles files({.layer_count = 6, .large_layers = 2});
+  const auto alignments = files.Alignments(512);
+  const uint64_t full =
+      PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 2, alignments)->full_budget_bytes;
+  const CachePlan alone = *PlanCache(files.catalog(), {.ram_bytes = full / 2}, 2, alignments);
+  const CachePlan plan = *PlanCache(files.catalog(), Both(full / 2, 0), 2, alignments);
+  EXPECT_EQ(plan.arena_bytes, alone.arena_bytes);
+  EXPECT_EQ(plan.minimum_budget_bytes, alone.minimum_budget_bytes);
+  EXPECT_EQ(plan.full_budget_bytes, alone.full_budget_bytes);
+  EXPECT_EQ(plan.overhead_bytes, alone.overhead_bytes);
+  EXPECT_EQ(plan.vram_bytes, 0u);
+  EXPECT_EQ(plan.staging_bytes, 0u);
+  ASSERT_EQ(plan.vram_classes.size(), 2u);
+  for (const SlotClass& c : plan.vram_classes) EXPECT_EQ(c.slot_count, 0);
+}
+
+TEST(PlanCache, BothTiersTogetherHoldEachExpertAtMostOnce) {
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 300; ++round) {
+    SCOPED_TRACE(round);
+    const ExpertFiles files({.layer_count = 1 + static_cast<int>(random() % 7),
+                             .expert_count = 1 + static_cast<int>(random() % 20),
+                             .part_bytes = {1 + random() % 200, 1 + random() % 700},
+                             .large_layers = static_cast<int>(random() % 4)});
+    const auto alignments = files.Alignments(size_t{1} << random() % 10);
+    const int pins_min = 1 + static_cast<int>(random() % 8);
+    const uint64_t all =
+        PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 1, alignments)->full_budget_bytes;
+    const uint64_t vram_bytes = random() % (all + all / 4);
+    const CachePlan full =
+        *PlanCache(files.catalog(), Both(UINT64_MAX, vram_bytes), pins_min, alignments);
+    const uint64_t spread = full.full_budget_bytes - full.minimum_budget_bytes;
+    const uint64_t ram_bytes = full.minimum_budget_bytes + random() % (spread + 1);
+    const CachePlan plan =
+        *PlanCache(files.catalog(), Both(ram_bytes, vram_bytes), pins_min, alignments);
+    EXPECT_LE(plan.vram_bytes, vram_bytes);
+    EXPECT_LE(plan.arena_bytes + plan.staging_bytes, ram_bytes);
+    EXPECT_EQ(full.arena_bytes + full.staging_bytes, full.full_budget_bytes);
+    EXPECT_EQ(plan.staging_bytes,
+              plan.vram_bytes > 0 ? kStagingSlots * plan.classes[0].slot_bytes : 0);
+    for (size_t c = 0; c < plan.classes.size(); ++c) {
+      const SlotClass& ram = plan.classes[c];
+      const SlotClass& vram = plan.vram_classes[c];
+      const int64_t pins = std::min<int64_t>(pins_min, ram.expert_count);
+      const int64_t stay = vram.slot_count - vram.transit_count;
+      EXPECT_GE(ram.slot_count, pins);
+      EXPECT_LE(ram.slot_count, std::max(ram.expert_count - stay, pins));
+      EXPECT_EQ(full.classes[c].slot_count, std::max(ram.expert_count - stay, pins));
+      EXPECT_LE(vram.slot_count, vram.expert_count);
+      EXPECT_EQ(vram.transit_count > 0, vram.slot_count > 0 && vram.slot_count < vram.expert_count);
+    }
+  }
+}
+
+TEST(PlanCache, ClassesHoldLikeFractionsInVram) {
+  const ExpertFiles files({.layer_count = 10, .expert_count = 100, .large_layers = 3});
+  const auto alignments = files.Alignments(512);
+  const uint64_t all =
+      PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 4, alignments)->full_budget_bytes;
+  const CachePlan plan = *PlanCache(files.catalog(), Both(UINT64_MAX, all * 3 / 10), 4, alignments);
+  EXPECT_NEAR(static_cast<double>(plan.vram_classes[0].slot_count), 90, 1);
+  EXPECT_NEAR(static_cast<double>(plan.vram_classes[1].slot_count), 210, 2);
+  EXPECT_EQ(plan.vram_classes[0].transit_count, kTransitSlotsMax);
+}
+
+TEST(PlanCache, MinimumWithVramNamesTheStagingRing) {
+  const ExpertFiles files({.part_bytes = {1 << 20}});
+  const auto alignments = files.Alignments(1);
+  const auto plan = PlanCache(files.catalog(), Both(3 << 20, 4 << 20), 3, alignments);
+  ASSERT_EQ(plan.status().code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(plan.status().message());
+  EXPECT_NE(message.find("the minimum of 7.00 MiB"), std::string::npos) << message;
+  EXPECT_NE(message.find("4.00 MiB to read experts for VRAM into"), std::string::npos) << message;
+}
+
 TEST(PlanCache, ModelWithoutExpertsNeedsNothing) {
   const CachePlan plan = *PlanCache(ExpertCatalog{}, {.ram_bytes = 0}, 8, {});
   EXPECT_TRUE(plan.classes.empty());
