@@ -26,6 +26,8 @@ double MeanExpertBytes(const ExpertCatalog& catalog) {
 BenchRow PhaseRow(const BenchReport& report, std::string name,
                   const PhaseSummary RunSummary::*phase_of) {
   BenchRow row = {.name = std::move(name), .ceiling = report.memory_ceiling, .link = "memory"};
+  // With a device most of the weights are read from its memory, which was not measured.
+  if (report.info.plan.device.is_used()) row.ceiling = 0;
   const double expert_bytes = MeanExpertBytes(report.experts);
   std::vector<double> token_rates, byte_rates;
   double bytes = 0, tokens = 0, hits = 0, asked = 0, system_ns = 0, wall_ns = 0;
@@ -70,9 +72,21 @@ BenchRow DriveRow(const BenchReport& report) {
 }
 
 std::string Header(const BenchReport& report) {
-  return fmt::format("{}: {}, {} threads, {}, budget {}, {} repetitions", report.model_path,
-                     report.info.isa, report.info.threads, report.info.io,
-                     FormatBytes(report.info.plan.budget_bytes), report.samples.size());
+  const MemoryPlan& plan = report.info.plan;
+  std::string text =
+      fmt::format("{}: {}, {} threads, {}, budget {}", report.model_path, report.info.isa,
+                  report.info.threads, report.info.io, FormatBytes(plan.budget_bytes));
+  if (plan.device.is_used()) {
+    text += fmt::format(", {} with {} of VRAM", report.info.device,
+                        FormatBytes(plan.device.budget_bytes));
+  }
+  return text + fmt::format(", {} repetitions", report.samples.size());
+}
+
+// The cells "ceiling | share".
+std::string Ceiling(const BenchRow& row) {
+  if (row.ceiling == 0) return "– | –";
+  return fmt::format("{} ({}) | {:.0f} %", FormatRate(row.ceiling), row.link, row.share() * 100);
 }
 
 std::string Markdown(const BenchReport& report) {
@@ -81,13 +95,12 @@ std::string Markdown(const BenchReport& report) {
                      "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
   for (const BenchRow& row : BenchRows(report)) {
     const bool is_tokens = row.tokens_per_second.median > 0;
-    text += fmt::format("| {} | {} | {} | {} | {} ({}) | {:.0f} % | {} |\n", row.name,
+    text += fmt::format("| {} | {} | {} | {} | {} | {} |\n", row.name,
                         is_tokens ? fmt::format("{:.2f} ± {:.2f}", row.tokens_per_second.median,
                                                 row.tokens_per_second.deviation)
                                   : std::string("–"),
                         FormatBytes(static_cast<uint64_t>(row.bytes_per_token)),
-                        FormatRate(row.bytes_per_second.median), FormatRate(row.ceiling), row.link,
-                        row.share() * 100,
+                        FormatRate(row.bytes_per_second.median), Ceiling(row),
                         is_tokens ? fmt::format("{:.1f} %", row.hit_rate * 100) : std::string("–"));
   }
   return text + "\nMedians over the repetitions, ± median absolute deviation.\n";
@@ -129,6 +142,8 @@ std::string Json(const BenchReport& report) {
                                        {"policy", report.options.policy},
                                        {"chunk", report.options.chunk},
                                        {"budget_bytes", report.info.plan.budget_bytes},
+                                       {"device", report.info.device},
+                                       {"vram_budget_bytes", report.info.plan.device.budget_bytes},
                                        {"repetitions", report.samples.size()},
                                        {"rows", rows}};
   return json.dump(2) + "\n";

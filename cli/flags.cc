@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "base/status.h"
+#include "base/units.h"
 
 namespace stoker {
 namespace {
@@ -56,14 +57,71 @@ void ModelFlags::Declare(CLI::App& app) {
                  "Positions per sequence; 0: the model's own, 512 to 4096")
       ->capture_default_str()
       ->group(group);
+  DeclareDevice(app);
   app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);
 }
 
+void ModelFlags::DeclareDevice(CLI::App& app) {
+  const std::string group = "GPU";
+  app.add_option("--device", options.device,
+                 "What computes beside the processor: cuda, modelled (a GPU of set speed that is "
+                 "not there), cpu: nothing, auto: cuda where there is one")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--vram", vram,
+                 "Memory of the device: bytes (20G), auto, or min: no experts in it; default auto")
+      ->group(group);
+  app.add_option("--place", place,
+                 "Who computes the experts in RAM: gpu or copy (the device, after a copy), cpu, "
+                 "auto: both, so that they end together; default auto")
+      ->group(group);
+  app.add_option("--gpu", options.gpu, "Which GPU; -1: the one with the most free memory")
+      ->capture_default_str()
+      ->group(group);
+  // For those who try the modelled GPU, and left out of the help.
+  app.add_option("--modelled-memory", modelled_memory, "Bytes of memory of the modelled GPU")
+      ->group("");
+  app.add_option("--modelled-bandwidth", modelled_bandwidth, "Rate of its memory, as 900GB/s")
+      ->group("");
+  app.add_option("--modelled-link", modelled_link, "Rate of its copies each way, as 24GB/s")
+      ->group("");
+}
+
 absl::Status ModelFlags::Check() {
-  ASSIGN_OR_RETURN(options.ram, MemoryBudget::Parse(ram));
+  ASSIGN_OR_RETURN(options.ram, MemoryBudget::Parse("ram", ram));
+  RETURN_IF_ERROR(CheckDevice());
   EngineOptions checked = options;
   if (checked.model_path.empty()) checked.model_path = "-";  // a --config file may still name it
   return Validate(checked);
+}
+
+absl::Status ModelFlags::CheckDevice() {
+  const auto rate = [](std::string_view flag, const std::string& text,
+                       double& target) -> absl::Status {
+    if (text.empty()) return absl::OkStatus();
+    const absl::StatusOr<double> parsed = ParseRate(text);
+    if (!parsed.ok()) return WithContext(parsed.status(), flag);
+    target = *parsed;
+    return absl::OkStatus();
+  };
+  if (!vram.empty()) {
+    ASSIGN_OR_RETURN(options.vram, MemoryBudget::Parse("vram", vram));
+  }
+  if (!place.empty()) {
+    ASSIGN_OR_RETURN(options.place, ParsePlaceRule(place));
+  }
+  if (!modelled_memory.empty()) {
+    const absl::StatusOr<uint64_t> bytes = ParseBytes(modelled_memory);
+    if (!bytes.ok() || *bytes == 0) {
+      return absl::InvalidArgumentError(
+          fmt::format("modelled-memory is \"{}\", which is not allowed: it must be a number of "
+                      "bytes such as 24G",
+                      modelled_memory));
+    }
+    options.modelled.memory_bytes = *bytes;
+  }
+  RETURN_IF_ERROR(rate("modelled-bandwidth", modelled_bandwidth, options.modelled.memory_rate));
+  return rate("modelled-link", modelled_link, options.modelled.link_rate);
 }
 
 absl::Status ModelFlags::RequireModel() const { return RequireModelPath(options.model_path); }

@@ -21,13 +21,23 @@ namespace stoker {
 struct ModelFlags {
   EngineOptions options;
   std::string ram = "auto";
+  // Empty: not given.
+  std::string vram;
+  std::string place;
+  std::string modelled_memory;
+  std::string modelled_bandwidth;
+  std::string modelled_link;
   bool quiet = false;
 
   void Declare(CLI::App& app);
-  // Fills options.ram in. InvalidArgument naming flag, value and range.
+  // Fills the options in that are read from text. InvalidArgument naming flag, value and range.
   absl::Status Check();
   // InvalidArgument when no model was named.
   absl::Status RequireModel() const;
+
+ private:
+  void DeclareDevice(CLI::App& app);
+  absl::Status CheckDevice();
 };
 
 // The flag of commands that read a model file and do not run it.

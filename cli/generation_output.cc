@@ -24,7 +24,7 @@ class TextOutput final : public GenerationOutput {
     return Flush();
   }
 
-  absl::Status Finish(const RunSummary& summary) override {
+  absl::Status Finish(const RunSummary& summary, const Engine&) override {
     if (console_.stdout_is_terminal() && !ends_with_newline_) {
       RETURN_IF_ERROR(console_.Print("\n"));
     }
@@ -89,13 +89,17 @@ class JsonOutput final : public GenerationOutput {
                                      {"causes", CausesJson(token.step.causes)},
                                      {"hits", token.step.hits},
                                      {"misses", token.step.misses},
-                                     {"read_bytes", token.step.read_bytes}};
+                                     {"vram_hits", token.step.vram_hits},
+                                     {"read_bytes", token.step.read_bytes},
+                                     {"copied_in_bytes", token.step.copied_in_bytes},
+                                     {"copied_out_bytes", token.step.copied_out_bytes}};
     if (event.finish != FinishReason::kNone) record["finish"] = NameOf(event.finish);
     return console_.Print(JsonLine(record));
   }
 
-  absl::Status Finish(const RunSummary& summary) override {
+  absl::Status Finish(const RunSummary& summary, const Engine& engine) override {
     nlohmann::ordered_json record = SummaryJson(summary);
+    record["device"] = DeviceJson(engine);
     record["finishes"] = finishes_;
     return console_.Print(JsonLine(record));
   }

@@ -23,7 +23,8 @@ class GenerationOutput {
   virtual ~GenerationOutput() = default;
   // The error of Console::Print.
   virtual absl::Status Put(const Token& token) = 0;
-  virtual absl::Status Finish(const RunSummary& summary) = 0;
+  // `engine` is the one that ran.
+  virtual absl::Status Finish(const RunSummary& summary, const Engine& engine) = 0;
 };
 
 // The text alone. Of several prompts the first unfinished one streams; the others wait for their

@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "cli/exit_status.h"
+#include "cli/summary.h"
 
 namespace stoker {
 
@@ -20,6 +21,7 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const EngineOptions& options,
   console.Note(fmt::format("computing with {} on {} thread{}, reading with {}, loaded in {}",
                            info.isa, info.threads, info.threads == 1 ? "" : "s", info.io,
                            FormatDuration(info.load_ns)));
+  if (!info.device.empty()) console.Note(FormatDevice(info));
   for (const std::string& notice : info.notices) console.Note("note: " + notice);
   return engine;
 }

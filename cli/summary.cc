@@ -46,7 +46,12 @@ ordered_json PhaseJson(const PhaseSummary& phase) {
           {"hits", phase.hits},
           {"misses", phase.misses},
           {"hit_rate", phase.hit_rate()},
+          {"vram_hits", phase.vram_hits},
           {"read_bytes", phase.read_bytes},
+          {"copied_in_bytes", phase.copied_in_bytes},
+          {"copied_out_bytes", phase.copied_out_bytes},
+          {"host_experts", phase.host_experts},
+          {"device_experts", phase.device_experts},
           {"drive_busy_ns", phase.drive_busy_ns},
           {"system_ns", phase.system_ns},
           {"system_share", phase.system_share()},
@@ -63,7 +68,53 @@ ordered_json MissJson(const MissRecord& miss) {
   return json;
 }
 
+std::string FormatDeviceShare(const PhaseSummary& all) {
+  if (all.device_experts == 0 && all.copied_in_bytes == 0) return "";
+  return fmt::format(
+      "  {:<12}{} experts ({} hits in VRAM), the processor {}; {} copied in, {} out\n", "device",
+      all.device_experts, all.vram_hits, all.host_experts, FormatBytes(all.copied_in_bytes),
+      FormatBytes(all.copied_out_bytes));
+}
+
+ordered_json LinksJson(const LinkRates& links) {
+  return {{"host", links.host},
+          {"host_row", links.host_row},
+          {"copy_in", links.copy_in},
+          {"copy_out", links.copy_out},
+          {"host_beside_copy", links.host_beside_copy},
+          {"copy_beside_host", links.copy_beside_host},
+          {"device", links.device},
+          {"drive", links.drive}};
+}
+
 }  // namespace
+
+std::string FormatDevice(const EngineInfo& info) {
+  const std::string text = fmt::format("device: {}", info.device_description);
+  if (!info.links.has_value()) return text;
+  const LinkRates& links = *info.links;
+  return text + fmt::format(
+                    "\nlinks: experts by the processor {}, copies in {} (together {} and {}), out "
+                    "{}, drive {}",
+                    FormatRate(links.host), FormatRate(links.copy_in),
+                    FormatRate(links.host_beside_copy), FormatRate(links.copy_beside_host),
+                    FormatRate(links.copy_out), FormatRate(links.drive));
+}
+
+ordered_json DeviceJson(const Engine& engine) {
+  const EngineInfo& info = engine.info();
+  if (info.device.empty()) return nullptr;
+  const CacheCounts& counts = engine.cache_counts();
+  ordered_json json = {{"name", info.device},
+                       {"description", info.device_description},
+                       {"place", NameOf(info.place)},
+                       {"vram_experts", counts.vram_resident},
+                       {"ram_experts", counts.resident - counts.vram_resident}};
+  if (info.links.has_value()) json["links"] = LinksJson(*info.links);
+  const std::optional<LinkRates> links = engine.links();
+  if (links.has_value()) json["links_at_end"] = LinksJson(*links);
+  return json;
+}
 
 std::string FormatCauses(const CauseTimes& causes) {
   const double sum = static_cast<double>(std::max<int64_t>(1, SumOf(causes)));
@@ -100,6 +151,7 @@ std::string FormatSummary(const RunSummary& summary) {
     text += fmt::format("  {:<12}hit rate {:.1f} % ({} hits, {} misses), {} read\n", "experts",
                         all.hit_rate() * 100, all.hits, all.misses, FormatBytes(all.read_bytes));
   }
+  text += FormatDeviceShare(all);
   if (all.wall_ns > 0) text += fmt::format("  {:<12}{}\n", "time", FormatCauses(all.causes));
   if (summary.gaps.count > 0) {
     text += fmt::format("  {:<12}p50 {}, p99 {}, longest {}\n", "token gaps",

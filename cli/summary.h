@@ -13,6 +13,11 @@ namespace stoker {
 std::string FormatSummary(const RunSummary& summary);
 nlohmann::ordered_json SummaryJson(const RunSummary& summary);
 
+// The device of a run, and the rates by which experts are placed, in a line or two.
+std::string FormatDevice(const EngineInfo& info);
+// The same, with where experts are now: null without a device.
+nlohmann::ordered_json DeviceJson(const Engine& engine);
+
 // Nanoseconds by cause name.
 nlohmann::ordered_json CausesJson(const CauseTimes& causes);
 

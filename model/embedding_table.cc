@@ -30,10 +30,11 @@ uint64_t EmbeddingTable::CacheBytes(const MatrixView& shape) {
   return static_cast<uint64_t>(CachedRows(shape)) * (shape.row_bytes() + sizeof(int32_t));
 }
 
-absl::StatusOr<std::unique_ptr<EmbeddingTable>> EmbeddingTable::Open(const std::string& path,
-                                                                     const GgufTensor& tensor,
+absl::StatusOr<std::unique_ptr<EmbeddingTable>> EmbeddingTable::Open(const GgufModel& gguf,
                                                                      const MatrixView& shape,
                                                                      const Ops& ops) {
+  const GgufTensor& tensor = *gguf.FindTensor("token_embd.weight");
+  const std::string& path = gguf.paths()[static_cast<size_t>(tensor.file)];
   std::unique_ptr<EmbeddingTable> table(new EmbeddingTable(shape, ops));
   table->path_ = path;
   table->offset_ = tensor.offset;

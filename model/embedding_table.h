@@ -22,8 +22,7 @@ class EmbeddingTable {
   static constexpr int64_t kCachedRowsMax = 1024;
   static uint64_t CacheBytes(const MatrixView& shape);
 
-  static absl::StatusOr<std::unique_ptr<EmbeddingTable>> Open(const std::string& path,
-                                                              const GgufTensor& tensor,
+  static absl::StatusOr<std::unique_ptr<EmbeddingTable>> Open(const GgufModel& gguf,
                                                               const MatrixView& shape,
                                                               const Ops& ops);
   static std::unique_ptr<EmbeddingTable> Resident(const MatrixView& table, const Ops& ops);

@@ -14,8 +14,10 @@
 #include "base/parallel.h"
 #include "base/time_ledger.h"
 #include "cache/expert_provider.h"
+#include "device/device.h"
 #include "io/block_reader.h"
 #include "io/gguf.h"
+#include "kernels/device_ops.h"
 #include "kernels/ops.h"
 #include "model/config.h"
 #include "model/kv_cache.h"
@@ -79,6 +81,17 @@ struct StepOutput {
   int64_t hidden_block_stride = 0;
 };
 
+// Where a model's trunk and its attention cache live and are computed; without a device: the host.
+struct ModelDevice {
+  Device* device = nullptr;
+  const DeviceOps* ops = nullptr;  // those of the device's kind
+};
+
+struct WorkspaceNeeds {
+  uint64_t host_bytes = 0;    // with a device: of which some are pinned
+  uint64_t device_bytes = 0;  // 0 without a device
+};
+
 class Model {
  public:
   struct Options {
@@ -89,16 +102,20 @@ class Model {
   // bytes read so far and in all
   using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
-  // Everything the forward pass takes beside weights, KV cache and experts.
-  static uint64_t WorkspaceBytes(const ModelSpec& spec, const Options& options, int thread_count);
+  // Everything the forward pass takes beside weights (ModelSpec::trunk_bytes, on either side), KV
+  // cache and experts.
+  static WorkspaceNeeds WorkspaceBytes(const ModelSpec& spec, const Options& options,
+                                       int thread_count, bool on_device);
 
   // Reads the trunk through `reader` (a reader of its own; files are added here) and takes the
-  // workspace. DataLoss or the reader's error, naming the tensor, when a read fails. `ops` and
-  // `team` must outlive the model.
+  // workspace. DataLoss or the reader's error, naming the tensor, when a read fails. With a device
+  // the trunk passes through host memory, which is given back before the workspace is taken; the
+  // device's error when it cannot hold it. `ops`, `team` and the device must outlive the model.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const GgufModel& gguf, ModelSpec spec,
                                                      const Options& options, const Ops& ops,
                                                      ThreadTeam& team, BlockReader& reader,
-                                                     const Progress& progress);
+                                                     const Progress& progress,
+                                                     const ModelDevice& device = {});
   virtual ~Model() = default;
   virtual const ModelSpec& spec() const = 0;
 

@@ -108,7 +108,7 @@ absl::StatusOr<RopeConfig> ReadRope(const GgufModel& gguf, std::string_view arch
 }
 
 void FillRopeTable(const RopeConfig& rope, const float* divisors, int64_t begin, int64_t end,
-                   const RopeTable& table) {
+                   const RopeArrays& table) {
   const size_t pairs = rope.frequencies.size();
   for (int64_t position = begin; position < end; ++position) {
     for (size_t i = 0; i < pairs; ++i) {

@@ -19,7 +19,7 @@ absl::StatusOr<RopeConfig> ReadRope(const GgufModel& gguf, std::string_view arch
 // YaRN's factor on magnitudes: 0.1 * multiplier * ln(factor) + 1, or 1 when nothing is stretched.
 double YarnMagnitude(double factor, double multiplier);
 
-struct RopeTable {  // [context, dims / 2] each
+struct RopeArrays {  // [context, dims / 2] each
   float* cosines = nullptr;
   float* sines = nullptr;
 };
@@ -27,6 +27,6 @@ struct RopeTable {  // [context, dims / 2] each
 // divide the frequencies: the tensor rope_freqs.weight, in which converters leave Llama-3's
 // scaling.
 void FillRopeTable(const RopeConfig& rope, const float* divisors, int64_t begin, int64_t end,
-                   const RopeTable& table);
+                   const RopeArrays& table);
 
 }  // namespace stoker

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "base/tensor_view.h"
 #include "io/gguf.h"
+#include "model/blocks/products.h"
 #include "model/config.h"
 #include "model/model.h"
 
@@ -106,6 +107,18 @@ absl::StatusOr<ExpertTensors> DescribeExperts(const GgufModel& gguf, const Model
 
 // Whether a view is there.
 inline bool Present(const MatrixView& view) { return view.rows > 0; }
+
+// The kinds of activations that the first products of each part want.
+inline KindSet FeedForwardKinds(const FeedForwardWeights& w) {
+  return KindSet::Of({&w.gate, &w.up});
+}
+inline KindSet MixtureKinds(const LayerWeights& w) {
+  return KindSet::Of({&w.router, &w.experts.views.gate, &w.experts.views.up, &w.shared.gate,
+                      &w.shared.up, &w.shared_gate});
+}
+inline KindSet AttentionKinds(const AttentionWeights& w) {
+  return KindSet::Of({&w.q, &w.k, &w.v, &w.q_a, &w.kv_a});
+}
 
 // The dtype in which a transposed key_up is kept: the file's for floats, F16 for quantized sources,
 // whose blocks cannot be transposed.

@@ -8,30 +8,6 @@
 namespace stoker {
 namespace {
 
-// Pairs computed together: enough work for a region of many threads, little enough that gate and
-// up of wide experts stay small.
-constexpr int64_t kPairsMin = 256;
-constexpr int64_t kPanelsMin = 32;
-
-KindSet KindsOf(const ModelSpec& spec) {
-  using Part = ModelSpec::Part;
-  const bool is_tied = std::none_of(spec.tensors.begin(), spec.tensors.end(),
-                                    [](const auto& t) { return t.part == Part::kHead; });
-  KindSet kinds;
-  for (const ModelSpec::Tensor& tensor : spec.tensors) {
-    const bool is_multiplied = tensor.part != Part::kMtp && tensor.part != Part::kOther &&
-                               (tensor.part != Part::kEmbedding || is_tied);
-    if (is_multiplied && IsComputable(tensor.dtype)) kinds.Add(ActivationKindOf(tensor.dtype));
-  }
-  return kinds;
-}
-
-// The widest feed-forward that every row goes through.
-int64_t FeedForwardWidth(const ModelConfig& c) {
-  const bool has_dense_layers = c.expert_count == 0 || c.leading_dense_layers > 0;
-  return std::max(has_dense_layers ? c.dense_ffn : 0, c.shared_ffn);
-}
-
 void CarveWorkers(const ModelConfig& c, int thread_count, Workspace& w, Carver& carver) {
   const bool is_latent = c.attention == AttentionKind::kLatent;
   const int key_dim = is_latent ? c.kv_rank + c.rope.dims : c.key_dim;
@@ -66,18 +42,19 @@ void CarveAttention(const ModelConfig& c, int64_t rows, Workspace& w, Carver& ca
     w.value = carver.Take<float>(rows * RowStride(int64_t{c.kv_head_count} * c.value_dim));
   }
   w.attended = carver.Take<float>(rows * RowStride(int64_t{c.head_count} * c.value_dim));
-  w.runs = carver.Take<SequenceRun>(rows);
   w.tasks = carver.Take<AttentionTask>(rows * c.head_count);
 }
 
 void CarveFeedForward(const ModelConfig& c, int64_t rows, KindSet kinds, Workspace& w,
                       Carver& carver) {
   const int64_t pairs = rows * c.experts_used;
+  ExpertArrays& experts = w.experts;
+  if (c.expert_count > 0) CarveExpertArrays(c, rows, kinds, carver, experts);
   const int64_t gated =
-      std::max(rows * RowStride(FeedForwardWidth(c)), w.pairs_max * RowStride(c.expert_ffn));
-  w.gate = carver.Take<float>(gated);
-  w.up = carver.Take<float>(gated);
-  w.outs = carver.Take<float*>(4 * std::max(rows, w.pairs_max));
+      std::max(rows * RowStride(FeedForwardWidth(c)), experts.pairs_max * RowStride(c.expert_ffn));
+  w.gate = experts.gate = carver.Take<float>(gated);
+  w.up = experts.up = carver.Take<float>(gated);
+  w.outs = experts.outs = carver.Take<float*>(4 * std::max(rows, experts.pairs_max));
   if (c.expert_count == 0) return;
   if (c.shared_ffn > 0) w.shared = carver.Take<float>(rows * RowStride(c.hidden));
   if (c.shared_gate) w.shared_gate = carver.Take<float>(rows * RowStride(1));
@@ -85,18 +62,32 @@ void CarveFeedForward(const ModelConfig& c, int64_t rows, KindSet kinds, Workspa
   w.partial = carver.Take<float>(pairs * RowStride(c.hidden));
   w.chosen = carver.Take<int32_t>(pairs);
   w.chosen_weights = carver.Take<float>(pairs);
-  w.plan.wanted = carver.Take<int32_t>(c.expert_count);
-  w.plan.pair_begin = carver.Take<int32_t>(c.expert_count + 1);
-  w.plan.pairs = carver.Take<int32_t>(pairs);
-  w.pair_rows = carver.Take<const std::byte*>(2 * w.pairs_max);
-  for (const ActivationKind kind : kQuantizedKinds) {
-    if (!kinds.Has(kind)) continue;
-    const auto bytes = static_cast<int64_t>(PanelBytes(kind, c.hidden));
-    w.expert_panels[static_cast<int>(kind)] = carver.Take<std::byte>(w.panels_max * bytes);
-  }
+  w.plan = CarvePlan(c, rows, carver);
 }
 
 }  // namespace
+
+bool IsTied(const ModelSpec& spec) {
+  return std::none_of(spec.tensors.begin(), spec.tensors.end(),
+                      [](const auto& t) { return t.part == ModelSpec::Part::kHead; });
+}
+
+KindSet KindsOf(const ModelSpec& spec) {
+  using Part = ModelSpec::Part;
+  const bool is_tied = IsTied(spec);
+  KindSet kinds;
+  for (const ModelSpec::Tensor& tensor : spec.tensors) {
+    const bool is_multiplied = tensor.part != Part::kMtp && tensor.part != Part::kOther &&
+                               (tensor.part != Part::kEmbedding || is_tied);
+    if (is_multiplied && IsComputable(tensor.dtype)) kinds.Add(ActivationKindOf(tensor.dtype));
+  }
+  return kinds;
+}
+
+int64_t FeedForwardWidth(const ModelConfig& c) {
+  const bool has_dense_layers = c.expert_count == 0 || c.leading_dense_layers > 0;
+  return std::max(has_dense_layers ? c.dense_ffn : 0, c.shared_ffn);
+}
 
 Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, int thread_count,
                          Carver& carver) {
@@ -105,10 +96,6 @@ Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, i
   const KindSet kinds = KindsOf(spec);
   Workspace w;
   w.rows_max = rows;
-  if (c.expert_count > 0) {
-    w.pairs_max = std::min(rows * c.experts_used, std::max(rows, kPairsMin));
-    w.panels_max = std::max(PanelCount(rows), kPanelsMin);
-  }
   const int64_t table = int64_t{options.context_max} * (c.rope.dims / 2);
   w.cosines = carver.Take<float>(table);
   w.sines = carver.Take<float>(table);
@@ -125,8 +112,6 @@ Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, i
       std::max({int64_t{c.head_count} * c.value_dim, int64_t{c.q_rank}, FeedForwardWidth(c)});
   w.inner.Carve(carver,
                 {.rows = rows, .cols = inner_cols, .panels = PanelCount(rows), .kinds = kinds});
-  w.gated.Carve(
-      carver, {.rows = w.pairs_max, .cols = c.expert_ffn, .panels = w.panels_max, .kinds = kinds});
   return w;
 }
 

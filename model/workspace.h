@@ -7,18 +7,11 @@
 #include "model/blocks/products.h"
 #include "model/carver.h"
 #include "model/config.h"
-#include "model/kv_cache.h"
+#include "model/expert_batch.h"
+#include "model/expert_plan.h"
 #include "model/model.h"
 
 namespace stoker {
-
-// Rows of one sequence in a step: adjacent, at consecutive positions.
-struct SequenceRun {
-  int32_t row = 0;  // the first
-  int32_t count = 0;
-  int32_t sequence = 0;
-  int32_t position = 0;  // of the first row
-};
 
 // Attention of some rows of a run and some heads that share keys.
 struct AttentionTask {
@@ -30,20 +23,10 @@ struct AttentionTask {
   int32_t heads = 0;
 };
 
-// The experts that a layer's rows chose, and who chose each.
-struct ExpertPlan {
-  int32_t* wanted = nullptr;  // [experts] the union, in the order of the request
-  int32_t wanted_count = 0;
-  int32_t* pair_begin = nullptr;  // [experts + 1] where an expert's pairs start in `pairs`
-  int32_t* pairs = nullptr;       // [rows * top_k] row * top_k + rank, by expert, rows ascending
-};
-
 // Arrays are [rows, width] with rows RowStride(width) floats apart unless said otherwise.
 struct Workspace {
   // Sizes that the arrays were carved for.
   int64_t rows_max = 0;
-  int64_t pairs_max = 0;         // (row, expert) pairs computed together
-  int64_t panels_max = 0;        // panels of these
   int64_t attention_floats = 0;  // per worker, scratch of the attention operation
   int64_t latent_floats = 0;     // per worker, queries and contexts of a latent task
   int64_t latent_bytes = 0;      // per worker, activation rows of a latent task
@@ -70,32 +53,29 @@ struct Workspace {
   float* chosen_weights = nullptr;  // [rows, top_k], dense
   ExpertPlan plan;
 
-  Activations input;  // of `normed`
-  Activations inner;  // of rows between two products: compressed query, attended, gated
-  Activations gated;  // of pairs: the experts' gated values
-  std::byte* expert_panels[kKindCount] = {};  // [panels_max] of `normed` rows, by expert
-  const std::byte** pair_rows =
-      nullptr;                     // [2, pairs_max] activation rows of pairs, for gate and up
-  float** outs = nullptr;          // [4 * rows or pairs] output rows of products that run together
-  float* worker_floats = nullptr;  // [threads, attention_floats + latent_floats]
+  Activations input;       // of `normed`
+  Activations inner;       // of rows between two products: compressed query, attended, gated
+  ExpertArrays experts;    // gate, up and outs are those above
+  float** outs = nullptr;  // [4 * rows or pairs] output rows of products that run together
+  float* worker_floats = nullptr;     // [threads, attention_floats + latent_floats]
   std::byte* worker_bytes = nullptr;  // [threads, latent_bytes]
   int32_t* tokens = nullptr;          // [rows]
-  SequenceRun* runs = nullptr;        // [rows]
   AttentionTask* tasks = nullptr;     // [rows * heads]
 };
 
 // Queries, rows times heads, of one attention task at most.
 inline constexpr int kTaskQueries = 64;
 
+// Whether the head is the embedding table.
+bool IsTied(const ModelSpec& spec);
+// The activation kinds that the weights of a model want.
+KindSet KindsOf(const ModelSpec& spec);
+// The widest feed-forward that every row goes through.
+int64_t FeedForwardWidth(const ModelConfig& config);
+
 // Carves everything for steps of up to options.step_rows_max rows. With a counting carver this is
 // the plan.
 Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, int thread_count,
                          Carver& carver);
-
-// Points outs[i] at row i of `data`, for rows of `width` floats.
-inline float* const* OutRows(float** outs, float* data, int64_t rows, int64_t width) {
-  for (int64_t r = 0; r < rows; ++r) outs[r] = data + r * RowStride(width);
-  return outs;
-}
 
 }  // namespace stoker

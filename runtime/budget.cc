@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
+#include <functional>
+#include <utility>
 
 #include "base/status.h"
 #include "base/units.h"
+#include "runtime/plan_table.h"
 #include "runtime/sampler.h"
 #include "runtime/step_limits.h"
 
@@ -31,27 +33,64 @@ constexpr uint64_t kReaderBytes = 2 * kMiB;
 constexpr uint64_t kProcessBytes = 10 * kMiB;
 constexpr uint64_t kThreadBytes = 256 << 10;
 
-// More than any slots of the catalog can take: each part as an aligned superset.
+// What a device needs of the process: a modelled one its streams, 3 times 1024 operations of 1.2
+// KiB; a GPU its driver's tables and code (a margin: how much differs from driver to driver).
+constexpr uint64_t kModelledProcessBytes = 4 * kMiB;
+constexpr uint64_t kCudaProcessBytes = 384 * kMiB;
+// Of a GPU's memory, what its driver may take after it was opened: code of kernels, their stacks.
+constexpr uint64_t kCudaDriverBytes = 256 * kMiB;
+
+constexpr std::string_view kModelled = "modelled";
+
+bool IsOnDevice(const PlannedMachine& machine) { return !machine.device_kind.empty(); }
+
+// More than any slots of the catalog can take in one tier, staging among them: each part as an
+// aligned superset.
 uint64_t SlotsBound(const ExpertCatalog& catalog) {
   constexpr uint64_t kAlignmentMax = 4096;
-  return catalog.total_bytes() +
-         static_cast<uint64_t>(catalog.expert_count()) * kExpertPartsMax * 2 * kAlignmentMax;
+  constexpr uint64_t kPaddingMax = kExpertPartsMax * 2 * kAlignmentMax;
+  uint64_t largest_bytes = 0;
+  for (const LayerExperts& layer : catalog.layers) {
+    largest_bytes = std::max(largest_bytes, ExpertCatalog::ExpertBytes(layer));
+  }
+  return catalog.total_bytes() + static_cast<uint64_t>(catalog.expert_count()) * kPaddingMax +
+         kStagingSlots * (largest_bytes + kPaddingMax);
+}
+
+uint64_t ProcessBytes(const PlannedMachine& machine) {
+  const uint64_t bytes = kProcessBytes + kThreadBytes * static_cast<uint64_t>(machine.thread_count);
+  if (!IsOnDevice(machine)) return bytes;
+  return bytes + (machine.device_kind == kModelled ? kModelledProcessBytes : kCudaProcessBytes);
 }
 
 // Everything but the cache, for these limits.
 MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
-                          const StepLimits& limits, int thread_count, uint64_t tokenizer_bytes) {
+                          const PlannedMachine& machine, uint64_t tokenizer_bytes) {
+  const bool on_device = IsOnDevice(machine);
+  const StepLimits limits = ResolveLimits(spec.config, options);
+  const WorkspaceNeeds workspace =
+      Model::WorkspaceBytes(spec, limits.model_options(), machine.thread_count, on_device);
+  const uint64_t kv_bytes = KvCache::PlanBytes(spec.config, KvOptions(limits, options), on_device);
   MemoryPlan plan;
   plan.context = limits.context;
-  plan.trunk_bytes = spec.trunk_bytes;
   plan.embedding_bytes = spec.embedding_cache_bytes;
-  plan.kv_bytes = KvCache::PlanBytes(spec.config, KvOptions(limits, options));
-  plan.workspace_bytes = Model::WorkspaceBytes(spec, limits.model_options(), thread_count) +
-                         OutputBytes(spec.config, limits) +
+  plan.workspace_bytes = workspace.host_bytes + OutputBytes(spec.config, limits) +
                          Sampler::PlanBytes(spec.config.vocab_count, limits.context + 1);
   plan.reader_bytes = kReaderBytes;
   plan.tokenizer_bytes = tokenizer_bytes;
-  plan.process_bytes = kProcessBytes + kThreadBytes * static_cast<uint64_t>(thread_count);
+  plan.process_bytes = ProcessBytes(machine);
+  if (!on_device) {
+    plan.trunk_bytes = spec.trunk_bytes;
+    plan.kv_bytes = kv_bytes;
+    return plan;
+  }
+  plan.loading_bytes = spec.trunk_bytes;
+  plan.device.kind = machine.device_kind;
+  plan.device.available_bytes = machine.device.available_bytes;
+  plan.device.trunk_bytes = spec.trunk_bytes;
+  plan.device.kv_bytes = kv_bytes;
+  plan.device.workspace_bytes = workspace.device_bytes;
+  plan.device.driver_bytes = machine.device_kind == kModelled ? 0 : kCudaDriverBytes;
   return plan;
 }
 
@@ -60,106 +99,258 @@ uint64_t FixedBytes(const MemoryPlan& plan) {
          plan.reader_bytes + plan.tokenizer_bytes + plan.process_bytes;
 }
 
-uint64_t ResolveBudget(const MemoryBudget& asked, const MemoryLimits& limits,
-                       const MemoryPlan& plan) {
-  switch (asked.kind) {
-    case MemoryBudget::Kind::kBytes:
-      return asked.bytes;
-    case MemoryBudget::Kind::kMinimum:
-      return plan.minimum_bytes;
-    case MemoryBudget::Kind::kAuto:
-      break;
-  }
-  const uint64_t margin = std::max(kAutoMarginBytes, limits.total_bytes / kAutoMarginParts);
-  const uint64_t available = limits.available_bytes > margin ? limits.available_bytes - margin : 0;
-  return std::min(available, plan.full_bytes);
+uint64_t FixedBytes(const DevicePlan& plan) {
+  return plan.trunk_bytes + plan.kv_bytes + plan.workspace_bytes + plan.driver_bytes;
 }
 
-void AppendRow(std::string& table, std::string_view name, uint64_t bytes,
-               std::string_view remark = "") {
-  fmt::format_to(std::back_inserter(table), "  {:<26}{:>12}{}{}\n", name, FormatBytes(bytes),
-                 remark.empty() ? "" : "   ", remark);
+// With a store of this size, which comes when loading has ended.
+uint64_t TotalBytes(const MemoryPlan& plan, uint64_t store_bytes) {
+  return FixedBytes(plan) + std::max(plan.loading_bytes, store_bytes);
 }
 
-void AppendFixedRows(std::string& table, const MemoryPlan& plan) {
-  AppendRow(table, "resident weights", plan.trunk_bytes);
-  AppendRow(table, "embedding rows", plan.embedding_bytes);
-  AppendRow(table, "kv cache", plan.kv_bytes, fmt::format("context {}", plan.context));
-  AppendRow(table, "workspace", plan.workspace_bytes);
-  AppendRow(table, "readers", plan.reader_bytes);
-  AppendRow(table, "tokenizer", plan.tokenizer_bytes);
-  AppendRow(table, "process", plan.process_bytes);
-}
+// A budget that is too small: for the error, and to find a context that fits.
+struct Shortage {
+  std::string_view flag;  // "--ram", "--vram"
+  std::string_view what;  // "memory", "VRAM"
+  uint64_t budget_bytes = 0;
+  uint64_t minimum_bytes = 0;
+  std::string origin;  // of an automatic budget, or empty
+  std::string table;   // of what takes the minimum
+  int context = 0;
+  std::function<uint64_t(int context)> minimum_at;
+  std::string_view last_resort;  // further advice, or empty
 
-// The plan's parts for other contexts, to find one that fits.
-struct Need {
-  const ModelSpec& spec;
-  const EngineOptions& options;
-  int thread_count;
-  uint64_t tokenizer_bytes;
-  uint64_t cache_bytes;  // the least
-
-  uint64_t AtContext(int context) const {
-    EngineOptions shorter = options;
-    shorter.context = context;
-    const StepLimits limits = ResolveLimits(spec.config, shorter);
-    return cache_bytes +
-           FixedBytes(PlanFixedParts(spec, shorter, limits, thread_count, tokenizer_bytes));
-  }
-
-  // The longest context below `context` that fits in `budget`; 0 when none does.
-  int LongestContext(int context, uint64_t budget) const {
+  // The longest context below the one asked for that fits; 0 when none does.
+  int LongestContext() const {
     int fits = 0, too_long = context;
     while (too_long - fits > 1) {
       const int middle = fits + (too_long - fits) / 2;
-      (AtContext(middle) <= budget ? fits : too_long) = middle;
+      (minimum_at(middle) <= budget_bytes ? fits : too_long) = middle;
     }
     return fits;
   }
 };
 
-std::string Advice(const Need& need, const MemoryPlan& plan) {
+std::string Advice(const Shortage& shortage, const EngineOptions& options) {
   std::string advice;
-  const int context = need.LongestContext(plan.context, plan.budget_bytes);
+  const int context = shortage.LongestContext();
   if (context > 0) {
     advice = fmt::format("The context of {} positions is what does not fit: --ctx {} would. Or",
-                         plan.context, context);
+                         shortage.context, context);
   } else {
     advice = "A smaller --ctx alone is not enough;";
   }
-  advice += fmt::format(" try --ram {} or more", plan.minimum_bytes);
-  if (need.options.chunk != 1) advice += ", a smaller --chunk";
-  if (need.options.kv == "f32") advice += ", --kv f16";
-  if (need.options.sequences_max > 1) advice += ", fewer sequences at once";
+  advice += fmt::format(" try {} {} or more", shortage.flag, shortage.minimum_bytes);
+  if (options.chunk != 1) advice += ", a smaller --chunk";
+  if (options.kv == "f32") advice += ", --kv f16";
+  if (options.sequences_max > 1) advice += ", fewer sequences at once";
+  advice += shortage.last_resort;
   return advice + ".";
 }
 
-absl::Status BelowMinimum(const Need& need, const MemoryPlan& plan, const MemoryLimits& limits) {
-  std::string table;
-  AppendFixedRows(table, plan);
-  AppendRow(table, "experts, the fewest", need.cache_bytes, "those of one token, and tables");
-  AppendRow(table, "minimum", plan.minimum_bytes, fmt::format("{} bytes", plan.minimum_bytes));
-  std::string origin;
-  if (need.options.ram.kind == MemoryBudget::Kind::kAuto) {
-    origin = fmt::format(" (auto: {} available by {}, less a margin)",
-                         FormatBytes(limits.available_bytes), limits.source);
-  }
+absl::Status BelowMinimum(const Shortage& shortage, const EngineOptions& options) {
   return absl::ResourceExhaustedError(fmt::format(
-      "the memory budget of {}{} is below the minimum of {} bytes ({}) for this model:\n{}{}",
-      FormatBytes(plan.budget_bytes), origin, plan.minimum_bytes, FormatBytes(plan.minimum_bytes),
-      table, Advice(need, plan)));
+      "the {} budget of {}{} is below the minimum of {} bytes ({}) for this model:\n{}{}",
+      shortage.what, FormatBytes(shortage.budget_bytes), shortage.origin, shortage.minimum_bytes,
+      FormatBytes(shortage.minimum_bytes), shortage.table, Advice(shortage, options)));
 }
 
-// Slots for as many experts as `bytes` hold, tables included.
-absl::StatusOr<CachePlan> PlanSlots(const ExpertCatalog& catalog, const CachePlan& whole,
-                                    uint64_t bytes, int pins_min,
-                                    absl::Span<const size_t> alignments) {
-  const uint64_t slots = bytes - std::min(bytes, whole.overhead_bytes);
-  return PlanCache(catalog, {.ram_bytes = std::min(slots, whole.full_budget_bytes)}, pins_min,
-                   alignments);
+// Plans one run.
+class Planner {
+ public:
+  Planner(const ModelSpec& spec, const EngineOptions& options, const PlannedMachine& machine,
+          uint64_t tokenizer_bytes)
+      : spec_(spec),
+        options_(options),
+        machine_(machine),
+        tokenizer_bytes_(tokenizer_bytes),
+        plan_(PlanFixedParts(spec, options, machine, tokenizer_bytes)) {}
+
+  absl::StatusOr<MemoryPlan> Plan() {
+    uint64_t vram_slot_bytes = 0;
+    if (IsOnDevice(machine_)) {
+      RETURN_IF_ERROR(PlanDevice());
+      vram_slot_bytes = plan_.device.budget_bytes - FixedBytes(plan_.device);
+    }
+    RETURN_IF_ERROR(PlanHost(vram_slot_bytes));
+    return std::move(plan_);
+  }
+
+ private:
+  bool has_experts() const { return spec_.experts.expert_count() > 0; }
+  absl::StatusOr<CachePlan> PlanSlots(uint64_t ram_bytes, uint64_t vram_bytes) const {
+    if (!has_experts()) return CachePlan();
+    return PlanCache(
+        spec_.experts,
+        {.ram_bytes = ram_bytes, .vram_bytes = vram_bytes, .has_device = IsOnDevice(machine_)},
+        spec_.config.experts_used, machine_.alignments);
+  }
+  MemoryPlan AtContext(int context) const {
+    EngineOptions shorter = options_;
+    shorter.context = context;
+    return PlanFixedParts(spec_, shorter, machine_, tokenizer_bytes_);
+  }
+
+  absl::Status PlanDevice();
+  absl::Status CheckDeviceBudget() const;
+  absl::Status CheckDeviceSlots() const;
+  absl::Status PlanHost(uint64_t vram_slot_bytes);
+  uint64_t ResolveHostBudget() const;
+  absl::Status HostBelowMinimum(uint64_t store_bytes) const;
+
+  const ModelSpec& spec_;
+  const EngineOptions& options_;
+  const PlannedMachine& machine_;
+  const uint64_t tokenizer_bytes_;
+  MemoryPlan plan_;
+};
+
+absl::Status Planner::PlanDevice() {
+  DevicePlan& device = plan_.device;
+  const uint64_t bound = SlotsBound(spec_.experts);
+  ASSIGN_OR_RETURN(const CachePlan whole, PlanSlots(bound, bound));
+  device.minimum_bytes = FixedBytes(device);
+  device.full_bytes = device.minimum_bytes + whole.vram_bytes;
+  const MemoryBudget asked = options_.vram.value_or(MemoryBudget());
+  switch (asked.kind) {
+    case MemoryBudget::Kind::kBytes:
+      device.budget_bytes = asked.bytes;
+      break;
+    case MemoryBudget::Kind::kMinimum:
+      device.budget_bytes = device.minimum_bytes;
+      break;
+    case MemoryBudget::Kind::kAuto:
+      device.budget_bytes = std::min(device.available_bytes, device.full_bytes);
+      break;
+  }
+  return CheckDeviceBudget();
+}
+
+absl::Status Planner::CheckDeviceBudget() const {
+  const DevicePlan& device = plan_.device;
+  if (device.budget_bytes < device.minimum_bytes) {
+    Shortage shortage = {
+        .flag = "--vram",
+        .what = "VRAM",
+        .budget_bytes = device.budget_bytes,
+        .minimum_bytes = device.minimum_bytes,
+        .context = plan_.context,
+        .minimum_at = [this](int context) { return FixedBytes(AtContext(context).device); },
+        .last_resort = ", or --device cpu"};
+    if (!options_.vram.has_value() || options_.vram->kind == MemoryBudget::Kind::kAuto) {
+      shortage.origin = fmt::format(" (auto: all that {} has left)", machine_.device.name);
+    }
+    AppendFixedRows(shortage.table, device, plan_.context);
+    AppendRow(shortage.table, "minimum", device.minimum_bytes,
+              fmt::format("{} bytes, without room for any expert", device.minimum_bytes));
+    return BelowMinimum(shortage, options_);
+  }
+  if (std::min(device.budget_bytes, device.full_bytes) <= device.available_bytes) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(fmt::format(
+      "the VRAM budget of {} is more than the {} that {} has left: it is smaller than that, or "
+      "another program holds memory there\n  try: --vram auto, or at most --vram {}",
+      FormatBytes(device.budget_bytes), FormatBytes(device.available_bytes), machine_.device.name,
+      device.available_bytes));
+}
+
+bool HasSlotsOfEachClass(const CachePlan& cache) {
+  return std::all_of(cache.vram_classes.begin(), cache.vram_classes.end(),
+                     [](const SlotClass& c) { return c.slot_count > 0; });
+}
+
+// A device that computes every expert needs a place to put one.
+absl::Status Planner::CheckDeviceSlots() const {
+  const PlaceRule rule = options_.place.value_or(PlaceRule::kAuto);
+  if (rule != PlaceRule::kGpu && rule != PlaceRule::kCopy) return absl::OkStatus();
+  if (HasSlotsOfEachClass(plan_.cache)) return absl::OkStatus();
+  uint64_t step_bytes = 0;
+  for (const SlotClass& c : plan_.cache.vram_classes) step_bytes += c.slot_bytes;
+  uint64_t slot_bytes = step_bytes;
+  const uint64_t bound = SlotsBound(spec_.experts);
+  for (; slot_bytes < bound; slot_bytes += step_bytes) {
+    ASSIGN_OR_RETURN(const CachePlan roomier, PlanSlots(bound, slot_bytes));
+    if (HasSlotsOfEachClass(roomier)) break;
+  }
+  return absl::FailedPreconditionError(fmt::format(
+      "place {} has the device compute experts that are copied to it, but the VRAM budget of {} "
+      "leaves no room for one of each size\n  try: --vram {} or more, --place auto or --place cpu",
+      NameOf(rule), FormatBytes(plan_.device.budget_bytes), FixedBytes(plan_.device) + slot_bytes));
+}
+
+absl::Status Planner::PlanHost(uint64_t vram_slot_bytes) {
+  const uint64_t bound = SlotsBound(spec_.experts);
+  ASSIGN_OR_RETURN(const CachePlan whole, PlanSlots(bound, vram_slot_bytes));
+  const uint64_t least_bytes = whole.minimum_budget_bytes + whole.overhead_bytes;
+  plan_.minimum_bytes = TotalBytes(plan_, least_bytes);
+  plan_.full_bytes = TotalBytes(plan_, whole.full_budget_bytes + whole.overhead_bytes);
+  plan_.device.slot_bytes = whole.vram_bytes;
+  plan_.device.total_bytes = FixedBytes(plan_.device) + whole.vram_bytes;
+  plan_.budget_bytes = ResolveHostBudget();
+  if (plan_.budget_bytes < plan_.minimum_bytes) return HostBelowMinimum(least_bytes);
+  const uint64_t slot_bytes = plan_.budget_bytes - FixedBytes(plan_) - whole.overhead_bytes;
+  ASSIGN_OR_RETURN(plan_.cache,
+                   PlanSlots(std::min(slot_bytes, whole.full_budget_bytes), vram_slot_bytes));
+  plan_.total_bytes = TotalBytes(
+      plan_, plan_.cache.arena_bytes + plan_.cache.staging_bytes + plan_.cache.overhead_bytes);
+  return CheckDeviceSlots();
+}
+
+uint64_t Planner::ResolveHostBudget() const {
+  switch (options_.ram.kind) {
+    case MemoryBudget::Kind::kBytes:
+      return options_.ram.bytes;
+    case MemoryBudget::Kind::kMinimum:
+      return plan_.minimum_bytes;
+    case MemoryBudget::Kind::kAuto:
+      break;
+  }
+  const MemoryLimits& limits = machine_.limits;
+  uint64_t taken = std::max(kAutoMarginBytes, limits.total_bytes / kAutoMarginParts);
+  // What a modelled device takes is memory of this machine, beside the budget.
+  if (machine_.device_kind == kModelled) taken += plan_.device.total_bytes;
+  const uint64_t available = limits.available_bytes > taken ? limits.available_bytes - taken : 0;
+  return std::min(available, plan_.full_bytes);
+}
+
+absl::Status Planner::HostBelowMinimum(uint64_t store_bytes) const {
+  Shortage shortage = {.flag = "--ram",
+                       .what = "memory",
+                       .budget_bytes = plan_.budget_bytes,
+                       .minimum_bytes = plan_.minimum_bytes,
+                       .context = plan_.context,
+                       .minimum_at = [this, store_bytes](int context) {
+                         return TotalBytes(AtContext(context), store_bytes);
+                       }};
+  if (options_.ram.kind == MemoryBudget::Kind::kAuto) {
+    shortage.origin =
+        fmt::format(" (auto: {} available by {}, less a margin)",
+                    FormatBytes(machine_.limits.available_bytes), machine_.limits.source);
+  }
+  AppendFixedRows(shortage.table, plan_);
+  if (plan_.loading_bytes > store_bytes) {
+    AppendRow(shortage.table, "while loading", plan_.loading_bytes,
+              "weights on their way to the device");
+  } else {
+    AppendRow(shortage.table, "experts, the fewest", store_bytes, "those of one token, and tables");
+  }
+  AppendRow(shortage.table, "minimum", plan_.minimum_bytes,
+            fmt::format("{} bytes", plan_.minimum_bytes));
+  return BelowMinimum(shortage, options_);
 }
 
 }  // namespace
+
+PlannedMachine ThisMachine(int thread_count, absl::Span<const size_t> alignments,
+                           const Device* device) {
+  PlannedMachine machine = {
+      .limits = ReadMemoryLimits(), .thread_count = thread_count, .alignments = alignments};
+  if (device == nullptr) return machine;
+  machine.device_kind = device->kind();
+  machine.device = device->info();
+  return machine;
+}
 
 uint64_t TokenizerBytes(const GgufModel& gguf) {
   // Peak resident memory of reading a vocabulary, less that of an idle program, against what this
@@ -180,58 +371,8 @@ uint64_t TokenizerBytes(const GgufModel& gguf) {
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions& options,
-                                      const MemoryLimits& limits, int thread_count,
-                                      absl::Span<const size_t> alignments,
-                                      uint64_t tokenizer_bytes) {
-  const StepLimits sizes = ResolveLimits(spec.config, options);
-  MemoryPlan plan = PlanFixedParts(spec, options, sizes, thread_count, tokenizer_bytes);
-  const uint64_t fixed_bytes = FixedBytes(plan);
-  const int pins_min = spec.config.experts_used;
-
-  CachePlan whole;  // with every expert resident
-  const bool has_experts = spec.experts.expert_count() > 0;
-  if (has_experts) {
-    ASSIGN_OR_RETURN(whole, PlanCache(spec.experts, {.ram_bytes = SlotsBound(spec.experts)},
-                                      pins_min, alignments));
-  }
-  plan.minimum_bytes = fixed_bytes + whole.minimum_budget_bytes + whole.overhead_bytes;
-  plan.full_bytes = fixed_bytes + whole.full_budget_bytes + whole.overhead_bytes;
-  plan.budget_bytes = ResolveBudget(options.ram, limits, plan);
-  if (plan.budget_bytes < plan.minimum_bytes) {
-    return BelowMinimum({.spec = spec,
-                         .options = options,
-                         .thread_count = thread_count,
-                         .tokenizer_bytes = tokenizer_bytes,
-                         .cache_bytes = plan.minimum_bytes - fixed_bytes},
-                        plan, limits);
-  }
-  if (has_experts) {
-    ASSIGN_OR_RETURN(plan.cache, PlanSlots(spec.experts, whole, plan.budget_bytes - fixed_bytes,
-                                           pins_min, alignments));
-  }
-  plan.total_bytes = fixed_bytes + plan.cache.arena_bytes + plan.cache.overhead_bytes;
-  return plan;
-}
-
-std::string FormatPlan(const MemoryPlan& plan) {
-  std::string table = "memory plan\n";
-  AppendFixedRows(table, plan);
-  int64_t slots = 0, experts = 0;
-  for (const SlotClass& c : plan.cache.classes) {
-    slots += c.slot_count;
-    experts += c.expert_count;
-  }
-  if (experts > 0) {
-    AppendRow(table, "expert slots", plan.cache.arena_bytes,
-              fmt::format("{} of {} experts ({:.1f} %)", slots, experts,
-                          100.0 * static_cast<double>(slots) / static_cast<double>(experts)));
-    AppendRow(table, "expert tables", plan.cache.overhead_bytes);
-  }
-  AppendRow(table, "total", plan.total_bytes);
-  AppendRow(table, "budget", plan.budget_bytes,
-            fmt::format("at least {}, at best {}", FormatBytes(plan.minimum_bytes),
-                        FormatBytes(plan.full_bytes)));
-  return table;
+                                      const PlannedMachine& machine, uint64_t tokenizer_bytes) {
+  return Planner(spec, options, machine, tokenizer_bytes).Plan();
 }
 
 }  // namespace stoker

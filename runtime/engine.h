@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@
 #include "base/counters.h"
 #include "base/time_ledger.h"
 #include "cache/expert_cache.h"
+#include "cache/placement.h"
+#include "device/device.h"
 #include "io/block_reader.h"
 #include "model/model.h"
 #include "runtime/budget.h"
@@ -55,7 +58,12 @@ struct StepRecord {
   CauseTimes causes = {};         // sums to wall_ns
   int64_t system_ns = 0;          // system CPU time of the process meanwhile, over all threads
   uint64_t hits = 0, misses = 0;  // experts
+  uint64_t vram_hits = 0;         // of the hits, in the device's memory
   uint64_t read_bytes = 0;
+  uint64_t copied_in_bytes = 0;  // to the device, and from it
+  uint64_t copied_out_bytes = 0;
+  uint64_t host_experts = 0;  // computed by the processor, and by the device
+  uint64_t device_experts = 0;
   int64_t drive_busy_ns = 0;             // at least one read of an expert was under way
   std::vector<MissRecord> worst_misses;  // slowest first, a few
 };
@@ -65,6 +73,11 @@ struct EngineInfo {
   std::string isa;  // backend taken
   std::string io;   // reader taken
   int threads = 0;
+  std::string device;                  // its name; empty: the processor does everything
+  std::string device_description;      // its name, which of how many, its link
+  PlaceRule place = PlaceRule::kAuto;  // of experts, with a device
+  // What experts are placed by, as found at start; unset where they are not placed by rates.
+  std::optional<LinkRates> links;
   std::vector<std::string> notices;  // what was asked for and came otherwise, for the operator
   int64_t load_ns = 0;
 };
@@ -74,7 +87,11 @@ class Engine {
   // Parts a test may put in place of the real ones; null means the real one.
   struct Parts {
     const Clock* clock = nullptr;
-    const Clock* system_clock = nullptr;  // of system CPU time
+    std::function<int64_t()> system_time_ns;  // system CPU time so far
+    // Opens the device, in place of what the options say.
+    std::function<absl::StatusOr<std::unique_ptr<Device>>()> open_device;
+    // In place of measured rates.
+    std::optional<LinkRates> links;
     // Wraps the expert reader (fault injection).
     std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
     // Sees the logits of each token before it is sampled.
@@ -120,6 +137,8 @@ class Engine {
                                 const std::function<absl::Status(const EvaluatedRows&)>& sink) = 0;
 
   virtual const CacheCounts& cache_counts() const = 0;
+  // What experts are placed by now: as found at start, then as steps have shown.
+  virtual std::optional<LinkRates> links() const = 0;
   virtual void Report(CounterVisitor& visitor) const = 0;
 };
 

@@ -7,6 +7,8 @@
 #include "base/status.h"
 #include "device/topology.h"
 #include "io/block_reader.h"
+#include "runtime/device_choice.h"
+#include "runtime/team_options.h"
 #include "tokenizer/tokenizer.h"
 
 namespace stoker {
@@ -30,6 +32,15 @@ absl::StatusOr<std::vector<size_t>> Alignments(const GgufModel& gguf,
   return alignments;
 }
 
+absl::StatusOr<MemoryPlan> PlanOf(const GgufModel& gguf, const ModelSpec& spec,
+                                  const EngineOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<size_t> alignments, Alignments(gguf, options));
+  const int threads = TeamOptions(ReadTopology(), options.threads).thread_count;
+  ASSIGN_OR_RETURN(const ChosenDevice chosen, ChooseDevice(options));
+  return PlanMemory(spec, options, ThisMachine(threads, alignments, chosen.device.get()),
+                    TokenizerBytes(gguf));
+}
+
 }  // namespace
 
 absl::StatusOr<Inspection> Inspect(const EngineOptions& options) {
@@ -38,13 +49,17 @@ absl::StatusOr<Inspection> Inspect(const EngineOptions& options) {
   ASSIGN_OR_RETURN(inspection.gguf, GgufModel::Open(options.model_path));
   ASSIGN_OR_RETURN(inspection.spec, ModelSpec::Read(inspection.gguf));
   inspection.tokenizer = DescribeTokenizer(inspection.gguf);
-  ASSIGN_OR_RETURN(const std::vector<size_t> alignments, Alignments(inspection.gguf, options));
   EngineOptions least = options;
   least.ram = {.kind = MemoryBudget::Kind::kMinimum};
-  const int threads = options.threads > 0 ? options.threads : ReadTopology().physical_core_count;
-  ASSIGN_OR_RETURN(inspection.plan, PlanMemory(inspection.spec, least, ReadMemoryLimits(), threads,
-                                               alignments, TokenizerBytes(inspection.gguf)));
+  ASSIGN_OR_RETURN(inspection.plan, PlanOf(inspection.gguf, inspection.spec, least));
   return inspection;
+}
+
+absl::StatusOr<MemoryPlan> PlanRun(const EngineOptions& options) {
+  RETURN_IF_ERROR(Validate(options));
+  ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(options.model_path));
+  ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Read(gguf));
+  return PlanOf(gguf, spec, options);
 }
 
 }  // namespace stoker

@@ -15,10 +15,15 @@ struct Inspection {
   GgufModel gguf;
   ModelSpec spec;
   std::string tokenizer;  // its description, or why it cannot be used
-  MemoryPlan plan;        // of a run with the least memory; full_bytes is the best one's
+  MemoryPlan plan;        // of a run with the least RAM; full_bytes is the best one's
 };
 
-// The budget in `options` is not looked at. The errors of Engine::Open, but for the tokenizer's.
+// The RAM budget in `options` is not looked at. The errors of Engine::Open, but for the
+// tokenizer's.
 absl::StatusOr<Inspection> Inspect(const EngineOptions& options);
+
+// The plan that Engine::Open would make and keep to, with the errors that it would have until then,
+// but for the tokenizer's.
+absl::StatusOr<MemoryPlan> PlanRun(const EngineOptions& options);
 
 }  // namespace stoker

@@ -71,7 +71,7 @@ void LocalEngine::BeginRecord() {
   parts_.ledger->Take();
   parts_.ledger->Switch(Cause::kScheduling);
   counts_before_ = cache_counts();
-  system_before_ns_ = parts_.system_clock->NowNs();
+  system_before_ns_ = parts_.system_time_ns();
   record_.prompt_rows = 0;
   record_.decode_rows = 0;
   record_.tokens = 0;
@@ -82,7 +82,12 @@ void LocalEngine::EndRecord() {
   const CacheCounts& counts = cache_counts();
   record_.hits = counts.hits - counts_before_.hits;
   record_.misses = counts.misses - counts_before_.misses;
+  record_.vram_hits = counts.vram_hits - counts_before_.vram_hits;
   record_.read_bytes = counts.read_bytes - counts_before_.read_bytes;
+  record_.copied_in_bytes = counts.copied_in_bytes - counts_before_.copied_in_bytes;
+  record_.copied_out_bytes = counts.copied_out_bytes - counts_before_.copied_out_bytes;
+  record_.host_experts = counts.host_experts - counts_before_.host_experts;
+  record_.device_experts = counts.device_experts - counts_before_.device_experts;
   record_.drive_busy_ns = counts.busy_ns - counts_before_.busy_ns;
   if (record_.misses > 0) {
     const absl::Span<const MissRecord> misses = parts_.cache->misses();
@@ -91,7 +96,7 @@ void LocalEngine::EndRecord() {
         misses.begin(), misses.end(), record_.worst_misses.begin(), record_.worst_misses.end(),
         [](const MissRecord& a, const MissRecord& b) { return a.read_ns > b.read_ns; });
   }
-  record_.system_ns = parts_.system_clock->NowNs() - system_before_ns_;
+  record_.system_ns = parts_.system_time_ns() - system_before_ns_;
   parts_.ledger->Switch(Cause::kOther);
   record_.causes = parts_.ledger->Take();
   record_.wall_ns = std::accumulate(record_.causes.begin(), record_.causes.end(), int64_t{0});
@@ -231,6 +236,11 @@ const CacheCounts& LocalEngine::cache_counts() const {
   return parts_.cache != nullptr ? parts_.cache->counts() : kNoCounts;
 }
 
+std::optional<LinkRates> LocalEngine::links() const {
+  if (!parts_.info.links.has_value() || parts_.cache == nullptr) return {};
+  return parts_.cache->rates();
+}
+
 void LocalEngine::Report(CounterVisitor& visitor) const {
   visitor.Counter("steps", static_cast<uint64_t>(step_));
   visitor.Gauge("sequences_waiting", scheduler_.waiting_count());
@@ -238,6 +248,7 @@ void LocalEngine::Report(CounterVisitor& visitor) const {
                 static_cast<double>(sequences_.size()) - scheduler_.waiting_count());
   if (parts_.cache != nullptr) parts_.cache->Report(visitor);
   parts_.expert_reader->Report(visitor);
+  if (parts_.device != nullptr) parts_.device->Report(visitor);
 }
 
 }  // namespace stoker

@@ -26,10 +26,8 @@ namespace stoker {
 // What runtime/open.cc opens, in the order in which it is taken; released the other way round.
 struct EngineParts {
   const Clock* clock = nullptr;
-  const Clock* system_clock = nullptr;
-  // Behind these clocks unless a test gave its own.
-  std::unique_ptr<Clock> own_clock;
-  std::unique_ptr<Clock> own_system_clock;
+  std::unique_ptr<RealClock> own_clock;  // behind `clock` unless a test gave one
+  std::function<int64_t()> system_time_ns;
   std::unique_ptr<TimeLedger> ledger;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<BlockReader> trunk_reader;
@@ -37,6 +35,10 @@ struct EngineParts {
   std::unique_ptr<ThreadTeam> team;
   StepLimits limits;
   EngineInfo info;
+  const Ops* ops = nullptr;
+  std::unique_ptr<Device> device;  // null: the processor does everything
+  const DeviceOps* device_ops = nullptr;
+  double device_memory_rate = 0;  // 0: not known
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<ExpertProvider> no_experts;  // what a dense model is given
@@ -63,6 +65,7 @@ class LocalEngine final : public Engine {
   absl::Status Evaluate(absl::Span<const TokenId> ids, bool want_hidden,
                         const std::function<absl::Status(const EvaluatedRows&)>& sink) override;
   const CacheCounts& cache_counts() const override;
+  std::optional<LinkRates> links() const override;
   void Report(CounterVisitor& visitor) const override;
 
  private:

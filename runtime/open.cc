@@ -9,10 +9,13 @@
 #include "io/gguf.h"
 #include "kernels/backends.h"
 #include "runtime/budget.h"
+#include "runtime/device_choice.h"
 #include "runtime/engine.h"
+#include "runtime/link_probe.h"
 #include "runtime/local_engine.h"
 #include "runtime/options.h"
 #include "runtime/system_time.h"
+#include "runtime/team_options.h"
 
 namespace stoker {
 namespace {
@@ -67,21 +70,6 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> OpenTokenizer(const GgufModel& gguf,
   return tokenizer;
 }
 
-// A worker that shares a physical core with another is the one thing that placing must prevent, so
-// threads are pinned when cores have siblings and there are threads for cores only. Otherwise the
-// kernel places them as well, and can move them away from a processor that another program keeps
-// busy.
-ThreadTeam::Options TeamOptions(const Topology& topology, int threads_asked) {
-  ThreadTeam::Options options;
-  options.thread_count = threads_asked > 0 ? threads_asked : topology.physical_core_count;
-  const auto cpu_count = static_cast<int>(topology.cpus.size());
-  if (cpu_count > topology.physical_core_count &&
-      options.thread_count <= topology.physical_core_count) {
-    options.cpus.assign(topology.cpus.begin(), topology.cpus.begin() + options.thread_count);
-  }
-  return options;
-}
-
 absl::StatusOr<std::unique_ptr<BlockReader>> OpenReader(const EngineOptions& options,
                                                         EngineInfo& info) {
   ASSIGN_OR_RETURN(BlockReaderChoice choice,
@@ -107,33 +95,98 @@ absl::StatusOr<MemoryPlan> Plan(const GgufModel& gguf, const ModelSpec& spec,
   for (size_t file = 0; file < gguf.paths().size(); ++file) {
     alignments.push_back(parts.expert_reader->alignment(static_cast<int>(file)));
   }
-  return PlanMemory(spec, options, ReadMemoryLimits(), parts.team->thread_count(), alignments,
-                    TokenizerBytes(gguf));
+  const PlannedMachine machine =
+      ThisMachine(parts.team->thread_count(), alignments, parts.device.get());
+  return PlanMemory(spec, options, machine, TokenizerBytes(gguf));
 }
 
-// Takes what the plan says.
-absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptions& options,
-                        const Ops& ops, const Model::Progress& progress, EngineParts& parts) {
-  const ModelConfig config = spec.config;
-  const ExpertCatalog experts = spec.experts;
-  ASSIGN_OR_RETURN(parts.outputs, HostBuffer::Create(OutputBytes(config, parts.limits)));
-  ASSIGN_OR_RETURN(KvCache kv, KvCache::Create(config, KvOptions(parts.limits, options)));
-  parts.kv = std::make_unique<KvCache>(std::move(kv));
-  ASSIGN_OR_RETURN(parts.model, Model::Load(gguf, std::move(spec), parts.limits.model_options(),
-                                            ops, *parts.team, *parts.trunk_reader, progress));
+// The device that the run uses, if any.
+absl::Status OpenDeviceOf(const EngineOptions& options, const Engine::Parts& given,
+                          EngineParts& parts) {
+  if (given.open_device) {
+    ASSIGN_OR_RETURN(parts.device, given.open_device());
+    ASSIGN_OR_RETURN(parts.device_ops, OpsFor(*parts.device));
+  } else {
+    ASSIGN_OR_RETURN(ChosenDevice chosen, ChooseDevice(options));
+    parts.device = std::move(chosen.device);
+    parts.device_ops = chosen.ops;
+    parts.device_memory_rate = chosen.memory_rate;
+  }
+  if (parts.device == nullptr) return absl::OkStatus();
+  parts.info.place = options.place.value_or(PlaceRule::kAuto);
+  parts.info.device = parts.device->info().name;
+  parts.info.device_description = DescribeDevice(parts.device.get());
+  return absl::OkStatus();
+}
+
+// Measured when experts are placed by them, in memory that the store takes afterwards.
+absl::Status FindLinks(const GgufModel& gguf, const ModelSpec& spec, const Engine::Parts& given,
+                       EngineParts& parts) {
+  const MemoryPlan& plan = parts.info.plan;
+  parts.info.links = given.links;
+  const bool is_needed = parts.info.place == PlaceRule::kAuto && plan.device.slot_bytes > 0;
+  if (!is_needed || given.links.has_value()) return absl::OkStatus();
+  // More than the last-level caches of one socket, so that what is measured is memory.
+  constexpr uint64_t kProbeBytesMax = uint64_t{64} << 20;
+  ASSIGN_OR_RETURN(const ExpertShape shape, ShapeOfExperts(gguf, spec));
+  ASSIGN_OR_RETURN(LinkRates rates,
+                   ProbeLinks({.ops = parts.ops,
+                               .team = parts.team.get(),
+                               .clock = parts.clock,
+                               .shape = shape,
+                               .device = parts.device.get(),
+                               .reader = parts.expert_reader.get(),
+                               .experts = &spec.experts,
+                               .host_bytes = std::min(kProbeBytesMax, plan.cache.arena_bytes +
+                                                                          plan.cache.staging_bytes),
+                               .device_bytes = plan.device.slot_bytes}));
+  rates.device = parts.device_memory_rate;
+  parts.info.links = rates;
+  return absl::OkStatus();
+}
+
+absl::Status TakeStore(const GgufModel& gguf, const ExpertCatalog& experts,
+                       const EngineOptions& options, EngineParts& parts) {
   if (experts.expert_count() == 0) {
     parts.no_experts = std::make_unique<NoExperts>();
     return absl::OkStatus();
   }
+  const CachePlan& plan = parts.info.plan.cache;
   CacheOptions cache_options;
+  if (parts.device != nullptr) {
+    cache_options.tiers.push_back(
+        {.kind = TierKind::kVram, .budget_bytes = plan.vram_bytes, .policy = options.policy});
+    cache_options.device = parts.device.get();
+    cache_options.place = parts.info.place;
+    cache_options.rates = parts.info.links.value_or(LinkRates());
+  }
   cache_options.tiers.push_back(
-      {.budget_bytes = parts.info.plan.cache.arena_bytes, .policy = options.policy});
+      {.budget_bytes = plan.arena_bytes + plan.staging_bytes, .policy = options.policy});
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
   ASSIGN_OR_RETURN(parts.cache,
-                   ExpertCache::Create(experts, parts.info.plan.cache, cache_options,
-                                       *parts.expert_reader, *parts.clock, parts.ledger.get()));
+                   ExpertCache::Create(experts, plan, cache_options, *parts.expert_reader,
+                                       *parts.clock, parts.ledger.get()));
   AddPagesNotice(parts.info, parts.cache->arena());
   return absl::OkStatus();
+}
+
+// Takes what the plan says.
+absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptions& options,
+                        const Engine::Parts& given, const Model::Progress& progress,
+                        EngineParts& parts) {
+  const ModelSpec planned = spec;
+  const ModelConfig& config = planned.config;
+  ASSIGN_OR_RETURN(parts.outputs, HostBuffer::Create(OutputBytes(config, parts.limits)));
+  KvCache::Options kv_options = KvOptions(parts.limits, options);
+  kv_options.device = parts.device.get();
+  ASSIGN_OR_RETURN(KvCache kv, KvCache::Create(config, kv_options));
+  parts.kv = std::make_unique<KvCache>(std::move(kv));
+  ASSIGN_OR_RETURN(parts.model,
+                   Model::Load(gguf, std::move(spec), parts.limits.model_options(), *parts.ops,
+                               *parts.team, *parts.trunk_reader, progress,
+                               {.device = parts.device.get(), .ops = parts.device_ops}));
+  RETURN_IF_ERROR(FindLinks(gguf, planned, given, parts));
+  return TakeStore(gguf, planned.experts, options, parts);
 }
 
 absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model::Progress& progress,
@@ -141,16 +194,14 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   EngineParts parts;
   if (given.clock == nullptr) parts.own_clock = std::make_unique<RealClock>();
   parts.clock = given.clock != nullptr ? given.clock : parts.own_clock.get();
-  if (given.system_clock == nullptr) parts.own_system_clock = std::make_unique<SystemTimeClock>();
-  parts.system_clock =
-      given.system_clock != nullptr ? given.system_clock : parts.own_system_clock.get();
+  parts.system_time_ns = given.system_time_ns ? given.system_time_ns : SystemTimeNs;
   parts.see_logits = given.see_logits;
   const int64_t start_ns = parts.clock->NowNs();
   parts.ledger = std::make_unique<TimeLedger>(*parts.clock);
 
   RETURN_IF_ERROR(Validate(options));
-  ASSIGN_OR_RETURN(const Ops* ops, SelectOps(options.isa));
-  parts.info.isa = ops->name;
+  ASSIGN_OR_RETURN(parts.ops, SelectOps(options.isa));
+  parts.info.isa = parts.ops->name;
   ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(options.model_path));
   ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Read(gguf));
   parts.limits = ResolveLimits(spec.config, options);
@@ -162,8 +213,9 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   parts.team = std::make_unique<ThreadTeam>(TeamOptions(ReadTopology(), options.threads));
   parts.info.threads = parts.team->thread_count();
 
+  RETURN_IF_ERROR(OpenDeviceOf(options, given, parts));
   ASSIGN_OR_RETURN(parts.info.plan, Plan(gguf, spec, options, parts));
-  RETURN_IF_ERROR(TakeMemory(gguf, std::move(spec), options, *ops, progress, parts));
+  RETURN_IF_ERROR(TakeMemory(gguf, std::move(spec), options, given, progress, parts));
   AddNotice(parts.info, parts.trunk_reader->notice());
   AddNotice(parts.info, parts.expert_reader->notice());
   parts.info.load_ns = parts.clock->NowNs() - start_ns;

@@ -22,6 +22,16 @@ constexpr int kThreadsMax = 1024;
 constexpr int kContextMax = 1 << 20;
 constexpr int kRowsMax = 1 << 16;
 constexpr int kSequencesMax = 256;
+constexpr int kGpusMax = 64;
+
+struct PlaceName {
+  std::string_view name;
+  PlaceRule rule;
+};
+constexpr PlaceName kPlaceNames[] = {{"auto", PlaceRule::kAuto},
+                                     {"gpu", PlaceRule::kGpu},
+                                     {"cpu", PlaceRule::kCpu},
+                                     {"copy", PlaceRule::kCopy}};
 
 absl::Status OutOfRange(std::string_view option, std::string_view value, std::string_view allowed) {
   return absl::InvalidArgumentError(
@@ -63,14 +73,62 @@ absl::Status CheckIsa(std::string_view value) {
   return CheckChoice("isa", value, names);
 }
 
+absl::Status CheckDeviceKind(std::string_view value) {
+  std::vector<std::string_view> names = {"auto", "cpu"};
+  for (const DeviceRow& row : Devices()) names.push_back(row.name);
+  return CheckChoice("device", value, names);
+}
+
+absl::Status Unused(std::string_view option, std::string_view device, std::string_view meaning,
+                    std::string_view remedy) {
+  return absl::InvalidArgumentError(
+      fmt::format("{} is given, but device is {}: {}\n  try: {}", option, device, meaning, remedy));
+}
+
+// What would go unused is refused, not dropped.
+absl::Status CheckDevice(const EngineOptions& o) {
+  RETURN_IF_ERROR(CheckDeviceKind(o.device));
+  RETURN_IF_ERROR(CheckInt("gpu", o.gpu, -1, kGpusMax, " (-1: the one with the most free memory)"));
+  if (o.device == "cpu") {
+    constexpr std::string_view kMeaning = "it is for runs that use a GPU";
+    constexpr std::string_view kRemedy = "leave it out, or device cuda";
+    if (o.vram.has_value()) return Unused("vram", o.device, kMeaning, kRemedy);
+    if (o.place.has_value()) return Unused("place", o.device, kMeaning, kRemedy);
+  }
+  if (o.gpu >= 0 && o.device != "cuda" && o.device != "auto") {
+    return Unused("gpu", o.device, "it chooses among real GPUs", "leave it out, or device cuda");
+  }
+  if (o.modelled.is_given() && o.device != "modelled") {
+    return Unused("a property of the modelled GPU", o.device, "it says how fast or large to model",
+                  "device modelled, or leave it out");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::StatusOr<MemoryBudget> MemoryBudget::Parse(std::string_view text) {
+absl::StatusOr<PlaceRule> ParsePlaceRule(std::string_view text) {
+  std::vector<std::string_view> names;
+  for (const PlaceName& row : kPlaceNames) {
+    if (row.name == text) return row.rule;
+    names.push_back(row.name);
+  }
+  return CheckChoice("place", text, names);
+}
+
+std::string_view NameOf(PlaceRule rule) {
+  for (const PlaceName& row : kPlaceNames) {
+    if (row.rule == rule) return row.name;
+  }
+  return "";
+}
+
+absl::StatusOr<MemoryBudget> MemoryBudget::Parse(std::string_view option, std::string_view text) {
   if (text == "auto") return MemoryBudget{.kind = Kind::kAuto};
   if (text == "min") return MemoryBudget{.kind = Kind::kMinimum};
   const absl::StatusOr<uint64_t> bytes = ParseBytes(text);
   if (!bytes.ok() || *bytes == 0) {
-    return OutOfRange("ram", fmt::format("\"{}\"", text),
+    return OutOfRange(option, fmt::format("\"{}\"", text),
                       "a number of bytes such as 8G or 1.5GiB, \"auto\" or \"min\"");
   }
   return MemoryBudget{.kind = Kind::kBytes, .bytes = *bytes};
@@ -101,7 +159,9 @@ absl::Status Validate(const EngineOptions& o) {
   RETURN_IF_ERROR(
       CheckInt("context", o.context, 0, kContextMax, " (0: the model's own, 512 to 4096)"));
   RETURN_IF_ERROR(CheckInt("sequences_max", o.sequences_max, 1, kSequencesMax));
-  return CheckInt("logits_rows_max", o.logits_rows_max, 0, kRowsMax, " (0: one per sequence)");
+  RETURN_IF_ERROR(
+      CheckInt("logits_rows_max", o.logits_rows_max, 0, kRowsMax, " (0: one per sequence)"));
+  return CheckDevice(o);
 }
 
 }  // namespace stoker

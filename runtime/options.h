@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cache/placement.h"
+#include "device/device.h"
 
 namespace stoker {
 
@@ -15,8 +18,13 @@ namespace stoker {
 struct MemoryBudget {
   enum class Kind : uint8_t { kAuto, kMinimum, kBytes } kind = Kind::kAuto;
   uint64_t bytes = 0;
-  static absl::StatusOr<MemoryBudget> Parse(std::string_view text);
+  // InvalidArgument naming `option`, the text and what is allowed.
+  static absl::StatusOr<MemoryBudget> Parse(std::string_view option, std::string_view text);
 };
+
+// "auto", "gpu", "cpu", "copy". InvalidArgument listing them for another text.
+absl::StatusOr<PlaceRule> ParsePlaceRule(std::string_view text);
+std::string_view NameOf(PlaceRule rule);
 
 struct SamplingOptions {
   float temperature = 0.8f;  // 0: greedy
@@ -31,6 +39,16 @@ struct SamplingOptions {
   uint64_t seed = 0;
 };
 absl::Status Validate(const SamplingOptions& options);
+
+// A modelled GPU's properties, where they are not to be the defaults of ModelledRates and
+// DeviceOptions. 0: the default.
+struct ModelledGpuOptions {
+  uint64_t memory_bytes = 0;
+  double memory_rate = 0;  // bytes a second, of its memory
+  double link_rate = 0;    // bytes a second, of copies, each way
+
+  bool is_given() const { return memory_bytes != 0 || memory_rate != 0 || link_rate != 0; }
+};
 
 struct EngineOptions {
   std::string model_path;
@@ -47,6 +65,14 @@ struct EngineOptions {
       0;  // rows of a step whose logits are wanted (logits, perplexity); 0: one per sequence
   bool hidden_states = false;  // Evaluate may be asked for hidden states (their memory is planned)
   bool direct_io = true;
+  // What holds and computes everything but routed experts, and shares these with the processor:
+  // cpu (nothing but the processor), cuda, modelled, or auto: cuda where there is one, else cpu.
+  std::string device = "auto";
+  // Of a device only; unset: auto.
+  std::optional<MemoryBudget> vram;  // all that is taken of its memory
+  std::optional<PlaceRule> place;    // who computes the experts that are in RAM
+  int gpu = -1;                      // which GPU; -1: the one with the most free memory
+  ModelledGpuOptions modelled;
 };
 // InvalidArgument naming option, value and allowed range.
 absl::Status Validate(const EngineOptions& options);

@@ -14,7 +14,12 @@ void AddTo(PhaseSummary& phase, const StepRecord& step) {
   }
   phase.hits += step.hits;
   phase.misses += step.misses;
+  phase.vram_hits += step.vram_hits;
   phase.read_bytes += step.read_bytes;
+  phase.copied_in_bytes += step.copied_in_bytes;
+  phase.copied_out_bytes += step.copied_out_bytes;
+  phase.host_experts += step.host_experts;
+  phase.device_experts += step.device_experts;
   phase.drive_busy_ns += step.drive_busy_ns;
   phase.system_ns += step.system_ns;
 }

@@ -17,8 +17,13 @@ struct PhaseSummary {
   int64_t wall_ns = 0;
   CauseTimes causes = {};  // sums to wall_ns
   uint64_t hits = 0;       // experts
+  uint64_t vram_hits = 0;  // of the hits, in the device's memory
   uint64_t misses = 0;
   uint64_t read_bytes = 0;
+  uint64_t copied_in_bytes = 0;  // to the device, and from it
+  uint64_t copied_out_bytes = 0;
+  uint64_t host_experts = 0;  // computed by the processor, and by the device
+  uint64_t device_experts = 0;
   int64_t drive_busy_ns = 0;
   int64_t system_ns = 0;  // system CPU time of the process, over all threads
 

@@ -3,15 +3,10 @@
 
 #include <cstdint>
 
-#include "base/clock.h"
-
 namespace stoker {
 
-// System CPU time of all threads of this process since it began. Never goes back; in steps as fine
-// as the kernel counts.
-class SystemTimeClock final : public Clock {
- public:
-  int64_t NowNs() const override;
-};
+// Nanoseconds of system CPU time of all threads of this process since it began. Never goes back; in
+// steps as fine as the kernel counts.
+int64_t SystemTimeNs();
 
 }  // namespace stoker

@@ -11,10 +11,13 @@
 #include "cli/bench_report.h"
 #include "cli/ceilings.h"
 #include "cli/commands/commands.h"
+#include "cli/exit_status.h"
 #include "cli/flags.h"
 #include "cli/interrupt.h"
+#include "cli/link_report.h"
 #include "cli/open_engine.h"
 #include "io/gguf.h"
+#include "runtime/link_survey.h"
 #include "runtime/statistics.h"
 
 namespace stoker {
@@ -64,6 +67,10 @@ class BenchCommand final : public Command {
         ->group(group);
     app.add_option("-f,--file", file_, "Text that the prompt is taken from; else made-up ids")
         ->group(group);
+    app.add_flag("--links", links_,
+                 "Instead, what the processor, memory, drive and the device's link carry alone and "
+                 "together; a model is optional")
+        ->group(group);
     app.add_option("--format", format_, "markdown, csv or json")
         ->capture_default_str()
         ->group(group);
@@ -80,6 +87,7 @@ class BenchCommand final : public Command {
 
   absl::Status Run(Console& console) override {
     console.set_quiet(model_.quiet);
+    if (links_) return RunLinks(console);
     RETURN_IF_ERROR(model_.RequireModel());
     ASSIGN_OR_RETURN(const BenchFormat format, FindBenchFormat(format_));
     BenchReport report = {.model_path = model_.options.model_path, .options = model_.options};
@@ -92,6 +100,16 @@ class BenchCommand final : public Command {
   }
 
  private:
+  absl::Status RunLinks(Console& console) const {
+    ASSIGN_OR_RETURN(const LinkFormat format, FindLinkFormat(format_));
+    absl::StatusOr<LinkSurvey> survey = SurveyLinks(model_.options);
+    if (!survey.ok()) return AsOpeningError(survey.status());
+    ASSIGN_OR_RETURN(const double memory, MeasureMemoryBandwidth(survey->threads));
+    survey->rows.insert(survey->rows.begin(), {.link = "memory read", .rate = memory});
+    if (!survey->notice.empty()) console.Note("note: " + survey->notice);
+    return console.Print(format(*survey));
+  }
+
   absl::Status MeasureEngine(Engine& engine, Console& console, BenchReport& report) {
     report.info = engine.info();
     report.trunk_bytes = engine.spec().trunk_bytes;
@@ -148,6 +166,7 @@ class BenchCommand final : public Command {
   int64_t prompt_tokens_ = 512;
   int64_t tokens_ = 128;
   int repetitions_ = 5;
+  bool links_ = false;
   std::string file_;
   std::string format_ = "markdown";
 };

@@ -14,6 +14,7 @@
 #include "cli/commands/commands.h"
 #include "cli/exit_status.h"
 #include "cli/flags.h"
+#include "cli/plan_json.h"
 #include "cli/summary.h"
 #include "model/family.h"
 #include "runtime/inspection.h"
@@ -210,6 +211,8 @@ class InspectCommand final : public Command {
   void Declare(CLI::App& app) override {
     model_.Declare(app);
     app.add_option("MODEL", positional_, "The model, without -m");
+    app.add_flag("--plan", plan_,
+                 "Instead, the memory that stoker run would take with these flags");
     app.add_flag("--tensors", tensors_, "Also every tensor");
     app.add_flag("--json", json_, "The same as JSON");
   }
@@ -221,14 +224,22 @@ class InspectCommand final : public Command {
 
   absl::Status Run(Console& console) override {
     RETURN_IF_ERROR(model_.RequireModel());
+    if (plan_) return PrintPlan(console);
     const absl::StatusOr<Inspection> inspection = Inspect(model_.options);
     if (!inspection.ok()) return AsOpeningError(inspection.status());
     return console.Print(json_ ? Json(*inspection, tensors_) : Text(*inspection, tensors_));
   }
 
  private:
+  absl::Status PrintPlan(Console& console) const {
+    const absl::StatusOr<MemoryPlan> plan = PlanRun(model_.options);
+    if (!plan.ok()) return AsOpeningError(plan.status());
+    return console.Print(json_ ? JsonLine(PlanJson(*plan)) : FormatPlan(*plan));
+  }
+
   ModelFlags model_;
   std::string positional_;
+  bool plan_ = false;
   bool tensors_ = false;
   bool json_ = false;
 };

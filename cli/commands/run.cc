@@ -117,7 +117,7 @@ class RunCommand final : public Command {
       console.Note(fmt::format("note: the context of {} tokens is full\n  try: a larger --ctx",
                                engine->context()));
     }
-    const absl::Status finished = output->Finish(generation.Summarize());
+    const absl::Status finished = output->Finish(generation.Summarize(), *engine);
     return status.ok() ? finished : status;
   }
 

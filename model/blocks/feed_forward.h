@@ -10,8 +10,4 @@ namespace stoker {
 // FeedForwardKinds says. out: [rows, hidden], RowStride(hidden) floats apart.
 void FeedForward(const Step& step, const FeedForwardWeights& weights, float* out);
 
-inline KindSet FeedForwardKinds(const FeedForwardWeights& weights) {
-  return KindSet::Of({&weights.gate, &weights.up});
-}
-
 }  // namespace stoker

@@ -51,6 +51,23 @@ void Activations::Assign(const float* x, int64_t stride, int64_t rows, int64_t c
   }
 }
 
+void Activations::AssignQuantized(const float* x, int64_t stride, int64_t rows, int64_t cols,
+                                  const std::byte* const (&quantized)[kKindCount]) {
+  rows_ = rows;
+  cols_ = cols;
+  const auto point = [&](ActivationKind kind, const std::byte* data, int64_t row_bytes) {
+    if (data == nullptr) return;
+    const std::byte** pointers = pointers_[static_cast<int>(kind)];
+    for (int64_t r = 0; r < rows; ++r) pointers[r] = data + r * row_bytes;
+  };
+  point(ActivationKind::kF32, reinterpret_cast<const std::byte*>(x),
+        stride * static_cast<int64_t>(sizeof(float)));
+  for (const ActivationKind kind : kQuantizedKinds) {
+    point(kind, quantized[static_cast<int>(kind)],
+          static_cast<int64_t>(ActivationRowBytes(kind, cols)));
+  }
+}
+
 void Activations::QuantizeRow(const Ops& ops, KindSet kinds, int64_t row, int64_t col_begin,
                               int64_t col_end) {
   for (const ActivationKind kind : kQuantizedKinds) {

@@ -39,6 +39,12 @@ inline constexpr int kKindCount = 3;
 // Floats from one row to the next, so that every row starts at a 64-byte border.
 constexpr int64_t RowStride(int64_t cols) { return (cols + 15) / 16 * 16; }
 
+// Points outs[i] at row i of `data`, for rows of `width` floats.
+inline float* const* OutRows(float** outs, float* data, int64_t rows, int64_t width) {
+  for (int64_t r = 0; r < rows; ++r) outs[r] = data + r * RowStride(width);
+  return outs;
+}
+
 // Panels that `rows` activation rows fill.
 constexpr int64_t PanelCount(int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
 
@@ -57,6 +63,10 @@ class Activations {
   // Points at `rows` rows of `cols` floats, `stride` apart, each at a 64-byte border. Nothing is
   // quantized yet.
   void Assign(const float* x, int64_t stride, int64_t rows, int64_t cols);
+  // The same of rows that are quantized already, elsewhere, back to back. What no product to come
+  // wants can be null. There are no panels of them.
+  void AssignQuantized(const float* x, int64_t stride, int64_t rows, int64_t cols,
+                       const std::byte* const (&quantized)[kKindCount]);
   // Quantizes columns [col_begin, col_end) of a row, multiples of 256 but for the end of the row.
   void QuantizeRow(const Ops& ops, KindSet kinds, int64_t row, int64_t col_begin, int64_t col_end);
   // Quantizes all rows, and packs panels where there are rows enough for them.

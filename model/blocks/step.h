@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/trunk.h"
 #include "model/workspace.h"
 
 namespace stoker {

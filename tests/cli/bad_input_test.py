@@ -3,7 +3,7 @@ import os
 import subprocess
 import unittest
 
-from stoker_process import (BINARY, CONTEXT_MAX, MODEL, SMALL, VOCABULARY, CliTest, gguf,
+from stoker_process import (BINARY, CONTEXT_MAX, MODEL, MODELLED, SMALL, VOCABULARY, CliTest, gguf,
                             without_huge_pages, without_io_uring, without_locked_memory)
 
 USAGE, MODEL_FILE, MEMORY = 2, 3, 4
@@ -30,10 +30,26 @@ class UsageTest(CliTest):
                             (["--policy", "fifo"], "policy"), (["--isa", "sse9"], "isa"),
                             (["--io", "mmap"], "io"), (["--kv", "q8"], "kv"),
                             (["--ram", "lots"], "ram"), (["--temp", "-1"], "temperature"),
+                            (["--device", "tpu"], "device"), (["--place", "here"], "place"),
+                            (["--gpu", "-2"], "gpu"),
+                            ([*MODELLED, "--vram", "lots"], "vram"),
+                            ([*MODELLED, "--modelled-memory", "0"], "modelled-memory"),
+                            ([*MODELLED, "--modelled-link", "fast"], "modelled-link"),
+                            ([*MODELLED, "--modelled-bandwidth", "0"], "modelled-bandwidth"),
                             (["--top-p", "2"], "top_p"), (["--temp", "nan"], "temperature"),
                             (["-n", "0"], "--tokens")):
             with self.subTest(flags=flags):
                 self.refuses(USAGE, [word], "run", "-m", MODEL, "-p", "x", *flags)
+
+    def test_what_the_device_would_not_use_is_refused(self):
+        for flags, word in ((["--device", "cpu", "--vram", "1G"], "vram"),
+                            (["--device", "cpu", "--place", "gpu"], "place"),
+                            (["--device", "cpu", "--gpu", "0"], "gpu"),
+                            (["--device", "modelled", "--gpu", "0"], "gpu"),
+                            (["--device", "cpu", "--modelled-memory", "1G"], "modelled")):
+            with self.subTest(flags=flags):
+                self.refuses(USAGE, [word, "device is", "try:"], "run", "-m", MODEL, "-p", "x",
+                             *flags)
 
     def test_missing_model_flag_is_said(self):
         self.refuses(USAGE, ["no model"], "run", "-p", "x")
@@ -87,6 +103,12 @@ class ConfigTest(CliTest):
     def test_broken_toml_names_the_line(self):
         path = self.config("threads = 1\nram = = 3\n")
         self.refuses(USAGE, [f"{path}:2"], "run", "--config", path)
+
+    def test_device_keys_are_checked_together_whatever_their_order(self):
+        path = self.config(f'model = "{MODEL}"\nram = "min"\nvram = "1G"\ndevice = "cpu"\n')
+        self.refuses(USAGE, [f"{path}:3", "vram"], "run", "--config", path, "-p", "x")
+        path = self.config(f'modelled-memory = "1G"\nmodel = "{MODEL}"\ndevice = "modelled"\n')
+        self.ok("inspect", "--config", path)
 
     def test_missing_config_file(self):
         self.refuses(USAGE, ["nowhere.toml"], "run", "--config", "nowhere.toml")
@@ -177,6 +199,28 @@ class MemoryTest(CliTest):
         self.ok("run", "-m", MODEL, "--chunk", "16", "-p", "x", "-n", "1", "--ctx", context,
                 "--ram", minimum + (512 << 10))
 
+    def test_vram_below_the_minimum_says_what_would_do(self):
+        small = ["-m", MODEL, "--ctx", "256", "--chunk", "16", *MODELLED]
+        message = self.refuses(MEMORY, ["VRAM", "minimum", "resident weights", "--device cpu"],
+                               "run", *small, "-p", "x", "--vram", "1M")
+        enough = message.split("--vram ")[1].split()[0]
+        self.ok("inspect", "--plan", *small, "--vram", enough)
+
+    def test_more_vram_than_there_is(self):
+        flags = [*SMALL, "--device", "modelled", "--modelled-memory"]
+        (plan,) = self.records("inspect", "--plan", "--json", *flags, "1G")
+        least, full = (plan["device"][key] for key in ("minimum_bytes", "full_bytes"))
+        left = (least + full) // 2
+        self.refuses(MEMORY, ["has left", "--vram auto", f"--vram {left}"], "inspect", "--plan",
+                     *flags, left, "--vram", full)
+        self.ok("inspect", "--plan", *flags, left, "--vram", left)
+
+    def test_device_without_room_for_an_expert_it_is_to_compute(self):
+        message = self.refuses(USAGE, ["--place auto"], "inspect", "--plan", *SMALL, *MODELLED,
+                               "--vram", "min", "--place", "gpu")
+        enough = message.split("--vram ")[1].split()[0]
+        self.ok("inspect", "--plan", *SMALL, *MODELLED, "--vram", enough, "--place", "gpu")
+
     def minimum(self, context):
         return self.records("inspect", MODEL, "--ctx", context, "--chunk", "16",
                             "--json")[0]["memory"]["minimum_bytes"]
@@ -200,6 +244,13 @@ class SystemTest(CliTest):
 
     def test_io_uring_asked_for_and_refused_is_an_error(self):
         self.refuses(1, ["io_uring"], *self.GREEDY, "--io", "uring", preexec_fn=without_io_uring)
+
+    def test_gpu_asked_for_where_there_is_none(self):
+        if self.stoker(*self.GREEDY, "--device", "cuda").returncode == 0:
+            self.skipTest("there is a GPU")
+        self.refuses(USAGE, ["--device cpu"], *self.GREEDY, "--device", "cuda")
+        self.refuses(USAGE, ["vram", "no GPU"], *self.GREEDY, "--vram", "1G")
+        self.refuses(USAGE, ["place", "no GPU"], *self.GREEDY, "--place", "cpu")
 
     def test_low_memlock_limit(self):
         self.expect_same_text(without_locked_memory, ["memlock"])

@@ -3,7 +3,7 @@ import json
 import signal
 import unittest
 
-from stoker_process import SMALL, CliTest
+from stoker_process import MODELLED, SMALL, CliTest
 
 PROMPT = ["-p", "It was a cold evening"]
 GREEDY = ["--temp", "0"]
@@ -37,6 +37,33 @@ class RunTest(CliTest):
         self.assertGreater(summary["all"]["misses"], 0)
         self.assertGreater(summary["all"]["read_bytes"], 0)
         self.assertEqual(summary["slowest"]["wall_ns"], summary["gaps"]["max_ns"])
+
+    def test_a_device_does_not_show_in_the_text_and_is_told_of(self):
+        run = ["run", *SMALL, "--ids", "5 6 7", "-n", "4", *GREEDY]
+        text = self.ok(*run)
+        result = self.stoker(*run, *MODELLED, "--vram", "auto")
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assertEqual(result.stdout, text)
+        for word in (b"memory plan of the modelled device", b"device: modelled GPU", b"links: ",
+                     b"copied in"):
+            self.assertIn(word, result.stderr)
+
+    def test_records_tell_what_the_device_did(self):
+        run = ["run", *SMALL, "--ids", "5 6 7", "-n", "4", *GREEDY, "--json"]
+        self.assertIsNone(self.records(*run)[-1]["device"])
+        *tokens, summary = self.records(*run, *MODELLED, "--vram", "auto")
+        device, everything = summary["device"], summary["all"]
+        self.assertEqual(device["name"], "modelled GPU")
+        self.assertGreater(device["vram_experts"], 0)
+        for rates in (device["links"], device["links_at_end"]):
+            for name in ("host", "copy_in", "copy_out", "host_beside_copy", "copy_beside_host"):
+                self.assertGreater(rates[name], 0)
+        self.assertEqual(everything["host_experts"] + everything["device_experts"],
+                         everything["hits"] + everything["misses"])
+        self.assertLessEqual(everything["vram_hits"], everything["hits"])
+        self.assertGreater(everything["copied_in_bytes"], 0)
+        self.assertGreater(everything["causes"]["wait_device"], 0)
+        self.assertEqual(sum(t["vram_hits"] for t in tokens), everything["vram_hits"])
 
     def test_same_seed_gives_the_same_text_and_another_seed_another(self):
         def text(seed):

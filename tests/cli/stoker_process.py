@@ -20,6 +20,9 @@ TIMEOUT_S = 600  # a hang ends the test; nothing is timed
 # A small, quick run that misses often.
 SMALL = ["-m", str(MODEL), "--ram", "min", "--ctx", "256", "--chunk", "16", "--threads", "1"]
 
+# The same on a GPU that is not there, with room for it.
+MODELLED = ["--device", "modelled", "--modelled-memory", "1G"]
+
 
 class CliTest(unittest.TestCase):
     def setUp(self):

@@ -6,7 +6,7 @@ import math
 import struct
 import unittest
 
-from stoker_process import MODEL, SMALL, SOURCE_DIR, VOCABULARY, CliTest
+from stoker_process import MODEL, MODELLED, SMALL, SOURCE_DIR, VOCABULARY, CliTest
 
 COMMANDS = ("run", "inspect", "bench", "logits", "perplexity", "tokenize", "detokenize")
 HIDDEN, LAYERS = 256, 7
@@ -42,7 +42,7 @@ class HelpTest(CliTest):
         for command in ("run", "bench", "logits", "perplexity"):
             text = self.ok(command, "--help").decode()
             for flag in ("--ram", "--threads", "--policy", "--chunk", "--isa", "--io", "--kv",
-                         "--config"):
+                         "--device", "--vram", "--place", "--gpu", "--config"):
                 self.assertIn(flag, text)
 
     def test_version(self):
@@ -77,6 +77,30 @@ class InspectTest(CliTest):
         flags = ["-m", MODEL, "--ctx", "256", "--chunk", "16", "-p", "x", "-n", "1"]
         self.ok("run", *flags, "--ram", minimum)
         self.refuses(4, [str(minimum)], "run", *flags, "--ram", minimum - 1)
+
+
+    def test_plan_is_that_of_the_run(self):
+        for flags in ([], [*MODELLED, "--vram", "40M"], [*MODELLED, "--vram", "min"]):
+            with self.subTest(flags=flags):
+                plan = self.ok("inspect", "--plan", *SMALL, *flags).decode()
+                result = self.stoker("run", *SMALL, *flags, "--ids", "1", "-n", "1")
+                self.assertEqual(result.returncode, 0, result.stderr.decode())
+                self.assertIn(plan, result.stderr.decode())
+
+    def test_plan_as_json_adds_up(self):
+        (plan,) = self.records("inspect", "--plan", "--json", *SMALL)
+        self.assertIsNone(plan["device"])
+        parts = ("trunk", "embedding", "kv", "workspace", "reader", "tokenizer", "process", "slot",
+                 "staging", "table")
+        self.assertEqual(sum(plan[f"{p}_bytes"] for p in parts), plan["total_bytes"])
+        (plan,) = self.records("inspect", "--plan", "--json", *SMALL, *MODELLED)
+        device = plan["device"]
+        parts = ("trunk", "kv", "workspace", "slot", "driver")
+        self.assertEqual(sum(device[f"{p}_bytes"] for p in parts), device["total_bytes"])
+        self.assertEqual(device["total_bytes"], device["full_bytes"])
+        self.assertEqual((plan["trunk_bytes"], plan["kv_bytes"]), (0, 0))
+        slots = sum(c["slots"] * c["slot_bytes"] for c in device["size_classes"])
+        self.assertEqual(slots, device["slot_bytes"])
 
 
 class LogitsTest(CliTest):
@@ -162,6 +186,35 @@ class BenchTest(CliTest):
 
     def test_unknown_format_is_refused(self):
         self.refuses(2, ["markdown"], *self.FLAGS, "--format", "xml")
+        self.refuses(2, ["markdown"], "bench", "--links", "--format", "xml")
+
+    def test_runs_on_a_device(self):
+        report = json.loads(self.ok("bench", *SMALL, *MODELLED, "-p", "2", "-n", "2", "-r", "1",
+                                    "--format", "json"))
+        self.assertEqual(report["device"], "modelled GPU")
+        self.assertGreater(report["vram_budget_bytes"], 0)
+
+    def test_links_are_measured_alone_and_together(self):
+        report = json.loads(self.ok("bench", "--links", *SMALL, *MODELLED, "--format", "json"))
+        alone = {row["link"]: row for row in report["rows"] if row["beside"] == ""}
+        self.assertEqual(set(alone), {"memory read", "experts by the processor, 1 row",
+                                      "experts by the processor, 32 rows", "copies to the device",
+                                      "copies from the device", "drive"})
+        for row in report["rows"]:
+            self.assertGreater(row["bytes_per_second"], 0, row)
+        together = {(row["link"], row["beside"]) for row in report["rows"]}
+        self.assertIn(("copies to the device", "experts by the processor, 1 row"), together)
+        self.assertIn(("copies from the device", "copies to the device"), together)
+        self.assertEqual(max(row["beside"].count(";") for row in report["rows"]), 2)
+
+    def test_links_that_are_not_there_are_said(self):
+        text = self.ok("bench", "--links", "--device", "cpu").decode()
+        self.assertIn("| copies to the device | | no device |", text)
+        self.assertIn("| drive | | no model", text)
+        rows = list(csv.DictReader(io.StringIO(
+            self.ok("bench", "--links", "--device", "cpu", "--format", "csv").decode())))
+        self.assertEqual({row["why_not"] for row in rows if row["bytes_per_second"] == "0"},
+                         {"no device", "no model was named whose files to read"})
 
 
 if __name__ == "__main__":

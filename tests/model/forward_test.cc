@@ -193,7 +193,8 @@ TEST_F(Forward, WorkspaceIsPlannedByRowsAndThreads) {
   const absl::StatusOr<ModelSpec> spec = ModelSpec::Read(*GgufModel::Open(path_));
   ASSERT_TRUE(spec.ok());
   const auto plan = [&](int rows, int threads) {
-    return Model::WorkspaceBytes(*spec, {.step_rows_max = rows, .context_max = 512}, threads);
+    return Model::WorkspaceBytes(*spec, {.step_rows_max = rows, .context_max = 512}, threads, false)
+        .host_bytes;
   };
   EXPECT_LT(plan(1, 1), plan(64, 1));
   EXPECT_LT(plan(64, 1), plan(64, 4));

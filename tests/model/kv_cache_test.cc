@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <vector>
+
+#include "base/status.h"
+#include "device/modelled_device.h"
 
 namespace stoker {
 namespace {
@@ -26,11 +30,11 @@ ModelConfig Latent() {
 }
 
 TEST(KvCache, PlanIsTheBytesOfAllRows) {
-  EXPECT_EQ(KvCache::PlanBytes(Grouped(), {.sequence_count = 2, .context = 64}),
+  EXPECT_EQ(KvCache::PlanBytes(Grouped(), {.sequence_count = 2, .context = 64}, false),
             3u * 2 * 64 * (48 + 32) * 2);
-  EXPECT_EQ(
-      KvCache::PlanBytes(Latent(), {.sequence_count = 2, .context = 64, .dtype = Dtype::kF32}),
-      3u * 2 * 64 * 40 * 4);
+  EXPECT_EQ(KvCache::PlanBytes(Latent(), {.sequence_count = 2, .context = 64, .dtype = Dtype::kF32},
+                               false),
+            3u * 2 * 64 * 40 * 4);
 }
 
 TEST(KvCache, RegionsOfLayersAndSequencesAreDistinct) {
@@ -71,6 +75,93 @@ TEST(KvCache, TruncatingForgetsTheEnd) {
   cache->Extend(0, 6);
   cache->Truncate(0, 2);
   EXPECT_EQ(cache->length(0), 2);
+}
+
+// On a device.
+class KvPages : public testing::Test {
+ protected:
+  void SetUp() override { device_ = *MakeModelledDevice({}, &clock_); }
+  KvCache Make(const ModelConfig& config, int sequences, int context) {
+    absl::StatusOr<KvCache> cache = KvCache::Create(
+        config, {.sequence_count = sequences, .context = context, .device = device_.get()});
+    EXPECT_TRUE(cache.ok()) << MessageOf(cache.status());
+    return *std::move(cache);
+  }
+  // The pages of a sequence's first positions, as the device finds them.
+  std::vector<int32_t> Pages(KvCache& cache, int sequence, int count) {
+    cache.SendTable(Stream::kCompute);
+    EXPECT_TRUE(device_->Await(device_->Record(Stream::kCompute)).ok());
+    const KvLayer layer = cache.Layer(0);
+    const int32_t* pages = layer.table + sequence * layer.pages_per_sequence;
+    return {pages, pages + count};
+  }
+  VirtualClock clock_;
+  std::unique_ptr<ModelledDevice> device_;
+};
+
+TEST_F(KvPages, PlanIsWholePagesAndTheirTable) {
+  // 100 positions are two pages; the table of four pages takes a line of 256 bytes.
+  EXPECT_EQ(KvCache::PlanBytes(Grouped(), {.sequence_count = 2, .context = 100}, true),
+            3u * 2 * 128 * (48 + 32) * 2 + 256);
+}
+
+TEST_F(KvPages, SequencesTakePagesAsTheyGrowAndGiveThemBack) {
+  KvCache cache = Make(Grouped(), 2, 300);
+  EXPECT_EQ(cache.free_page_count(), 10);
+  cache.Reserve(0, 1);
+  EXPECT_EQ(cache.free_page_count(), 9);
+  cache.Reserve(0, 64);
+  EXPECT_EQ(cache.free_page_count(), 9);
+  cache.Reserve(0, 65);
+  EXPECT_EQ(cache.free_page_count(), 8);
+  cache.Extend(0, 65);
+  cache.Truncate(0, 64);
+  EXPECT_EQ(cache.free_page_count(), 9);
+  cache.Truncate(0, 0);
+  EXPECT_EQ(cache.free_page_count(), 10);
+}
+
+TEST_F(KvPages, EverySequenceCanReachItsContext) {
+  KvCache cache = Make(Latent(), 3, 130);
+  for (int sequence = 0; sequence < 3; ++sequence) cache.Reserve(sequence, 130);
+  EXPECT_EQ(cache.free_page_count(), 0);
+  std::set<int32_t> pages;
+  for (int sequence = 0; sequence < 3; ++sequence) {
+    for (const int32_t page : Pages(cache, sequence, 3)) pages.insert(page);
+  }
+  EXPECT_EQ(pages.size(), 9u);
+  EXPECT_EQ(*pages.rbegin(), 8);
+}
+
+TEST_F(KvPages, APageGivenBackServesAnotherSequence) {
+  KvCache cache = Make(Latent(), 2, 64);
+  cache.Reserve(0, 10);
+  cache.Extend(0, 10);
+  const std::vector<int32_t> first = Pages(cache, 0, 1);
+  cache.Truncate(0, 0);
+  cache.Reserve(1, 10);
+  EXPECT_EQ(Pages(cache, 1, 1), first);
+  cache.Reserve(0, 10);
+  EXPECT_NE(Pages(cache, 0, 1), first);
+}
+
+TEST_F(KvPages, LayersLieApart) {
+  KvCache cache = Make(Grouped(), 2, 100);
+  const KvLayer first = cache.Layer(0), second = cache.Layer(1);
+  EXPECT_EQ(first.values - first.keys, 4 * 64 * 48 * 2);
+  EXPECT_EQ(second.keys - first.keys, 4 * 64 * (48 + 32) * 2);
+  EXPECT_EQ(first.key_stride, 48);
+  EXPECT_EQ(first.value_stride, 32);
+  EXPECT_EQ(first.dtype, Dtype::kF16);
+}
+
+TEST_F(KvPages, ADeviceWithoutRoomIsAnErrorThatSaysForWhat) {
+  const std::unique_ptr<ModelledDevice> small =
+      *MakeModelledDevice({.modelled_memory_bytes = 1000}, &clock_);
+  const absl::Status status =
+      KvCache::Create(Grouped(), {.context = 64, .device = small.get()}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(MessageOf(status).find("attention cache"), std::string_view::npos);
 }
 
 }  // namespace

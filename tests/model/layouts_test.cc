@@ -5,9 +5,11 @@
 #include <cstring>
 
 #include "base/status.h"
+#include "device/modelled_device.h"
 #include "kernels/backends.h"
 #include "tests/model/gguf_contents.h"
 #include "tests/model/loaded_model.h"
+#include "tests/model/plain_device_ops.h"
 #include "tests/testing/shared_data.h"
 #include "tests/testing/temporary_directory.h"
 
@@ -34,7 +36,19 @@ class Layouts : public testing::Test {
     if (!model.ok()) return {};
     std::vector<int32_t> tokens;
     for (int32_t i = 0; i < 40; ++i) tokens.push_back(i * 37 % 384);
-    return (*model)->Run(tokens, 16).logits;
+    const std::vector<float> logits = (*model)->Run(tokens, 16).logits;
+    EXPECT_EQ(LogitsOnDevice(path, tokens), logits);
+    return logits;
+  }
+
+  static std::vector<float> LogitsOnDevice(const std::string& path,
+                                           const std::vector<int32_t>& tokens) {
+    VirtualClock clock;
+    const std::unique_ptr<ModelledDevice> device = *MakeModelledDevice({}, &clock);
+    const absl::StatusOr<std::unique_ptr<LoadedModel>> model =
+        LoadedModel::Open(path, {.device = {device.get(), &kPlainDeviceOps}});
+    EXPECT_TRUE(model.ok()) << MessageOf(model.status());
+    return model.ok() ? (*model)->Run(tokens, 16).logits : std::vector<float>();
   }
 
   TemporaryDirectory directory_;

@@ -19,12 +19,14 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Open(const std::string
   ASSIGN_OR_RETURN(loaded->experts_,
                    ResidentExperts::Create(spec.experts, {}, *reader, loaded->clock_));
   const std::unique_ptr<BlockReader> trunk_reader = MakePreadReader({});
-  ASSIGN_OR_RETURN(loaded->model_, Model::Load(gguf, std::move(spec), options.model, *ops,
-                                               loaded->team_, *trunk_reader, nullptr));
+  ASSIGN_OR_RETURN(loaded->model_,
+                   Model::Load(gguf, std::move(spec), options.model, *ops, loaded->team_,
+                               *trunk_reader, nullptr, options.device));
   ASSIGN_OR_RETURN(KvCache kv,
                    KvCache::Create(loaded->config(), {.sequence_count = options.sequence_count,
                                                       .context = options.model.context_max,
-                                                      .dtype = options.kv_dtype}));
+                                                      .dtype = options.kv_dtype,
+                                                      .device = options.device.device}));
   loaded->kv_ = std::make_unique<KvCache>(std::move(kv));
   return loaded;
 }
@@ -36,7 +38,7 @@ RunResult LoadedModel::Step(const std::vector<StepRow>& rows) {
   result.logits.resize(count * static_cast<size_t>(config().vocab_count));
   result.hidden.resize(static_cast<size_t>(config().layer_count + 1) * count * hidden);
   const absl::Status status =
-      model_->Forward(rows, *kv_, *experts_, nullptr, nullptr,
+      model_->Forward(rows, *kv_, provider_ == nullptr ? *experts_ : *provider_, nullptr, nullptr,
                       {.logits = result.logits.data(),
                        .hidden = result.hidden.data(),
                        .hidden_block_stride = static_cast<int64_t>(count * hidden)});

@@ -30,6 +30,7 @@ class LoadedModel {
     int threads = 1;
     int sequence_count = 1;
     Dtype kv_dtype = Dtype::kF32;
+    ModelDevice device = {};  // outlives the model
     Model::Options model = {.step_rows_max = 512, .logits_rows_max = 512, .context_max = 512};
   };
 
@@ -46,6 +47,8 @@ class LoadedModel {
   RunResult Run(const std::vector<int32_t>& tokens, int chunk, int sequence = 0);
   // One step of given rows, logits for all of them.
   RunResult Step(const std::vector<StepRow>& rows);
+  // Where steps get their experts from; null: all of them in host memory.
+  void Use(ExpertProvider* provider) { provider_ = provider; }
   void Reset();
 
  private:
@@ -58,6 +61,7 @@ class LoadedModel {
   std::unique_ptr<Model> model_;
   std::unique_ptr<ExpertProvider> experts_;
   std::unique_ptr<KvCache> kv_;
+  ExpertProvider* provider_ = nullptr;
 };
 
 // The index of the largest, the first of equals.

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "runtime/inspection.h"
 #include "tests/runtime/shipped_model.h"
 
 namespace {
@@ -63,6 +64,39 @@ TEST(Allocation, ASampledDecodeStepTakesNoMemory) {
   EngineOptions options = SmallOptions();
   options.policy = "lfu";
   ExpectNoAllocations(options, {.repetition_penalty = 1.1f, .seed = 3});
+}
+
+// Some experts in VRAM, some computed by the processor, some copied.
+TEST(Allocation, ADecodeStepOnADeviceTakesNoMemory) {
+  EngineOptions options = SmallOptions();
+  options.chunk = 16;
+  options.device = "modelled";
+  options.modelled.memory_bytes = uint64_t{1} << 30;
+  const absl::StatusOr<MemoryPlan> whole = PlanRun(options);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  const DevicePlan& device = whole->device;
+  options.vram =
+      MemoryBudget{.kind = MemoryBudget::Kind::kBytes,
+                   .bytes = device.minimum_bytes + (device.full_bytes - device.minimum_bytes) / 4};
+  const auto engine = OpenOrDie(
+      options, {.links = LinkRates{.host = 1e9, .host_row = 4e9, .copy_in = 1e9, .copy_out = 1e9}});
+  std::vector<TokenId> prompt = PromptIds(*engine);
+  prompt.resize(8);
+  ASSERT_TRUE(engine->Add(GreedyRequest(prompt, 20)).ok());
+  for (int step = 0; step < 4; ++step) ASSERT_TRUE(engine->Step().ok());
+  uint64_t misses = 0, device_experts = 0, host_experts = 0;
+  const int64_t before = allocation_count.load();
+  for (int step = 0; step < 12; ++step) {
+    ASSERT_TRUE(engine->Step().ok());
+    misses += engine->last_step().misses;
+    device_experts += engine->last_step().device_experts;
+    host_experts += engine->last_step().host_experts;
+  }
+  EXPECT_EQ(allocation_count.load(), before);
+  EXPECT_TRUE(engine->last_error().ok()) << engine->last_error();
+  EXPECT_GT(misses, 0u);
+  EXPECT_GT(device_experts, 0u);
+  EXPECT_GT(host_experts, 0u);
 }
 
 }  // namespace

@@ -49,8 +49,29 @@ MemoryBudget Bytes(uint64_t bytes) { return {.kind = MemoryBudget::Kind::kBytes,
 absl::StatusOr<MemoryPlan> Plan(const EngineOptions& options, const MemoryLimits& limits = kRoomy,
                                 const ModelSpec& spec = ShippedSpec()) {
   constexpr size_t kAlignment = 512;
-  return PlanMemory(spec, options, limits, /*thread_count=*/2, {kAlignment},
+  return PlanMemory(spec, options,
+                    {.limits = limits, .thread_count = 2, .alignments = {&kAlignment, 1}},
                     /*tokenizer_bytes=*/1 << 20);
+}
+
+// On a device that has this much left.
+absl::StatusOr<MemoryPlan> PlanOnDevice(const EngineOptions& options,
+                                        uint64_t available_bytes = 8 * kGiB,
+                                        std::string_view kind = "modelled",
+                                        const MemoryLimits& limits = kRoomy) {
+  static constexpr size_t kAlignment = 512;
+  PlannedMachine machine = {
+      .limits = limits, .thread_count = 2, .alignments = {&kAlignment, 1}, .device_kind = kind};
+  machine.device.name = "the GPU";
+  machine.device.memory_bytes = available_bytes;
+  machine.device.available_bytes = available_bytes;
+  return PlanMemory(ShippedSpec(), options, machine, /*tokenizer_bytes=*/1 << 20);
+}
+
+EngineOptions WithVram(MemoryBudget vram, MemoryBudget ram) {
+  EngineOptions options = WithRam(ram);
+  options.vram = vram;
+  return options;
 }
 
 TEST(MemoryPlan, TotalIsTheSumOfItsPartsAndWithinTheBudget) {
@@ -169,6 +190,170 @@ TEST(MemoryPlan, ADenseModelHasNoExpertsToPlan) {
   EXPECT_EQ(plan.minimum_bytes, plan.full_bytes);
   EXPECT_EQ(plan.total_bytes, plan.minimum_bytes);
   EXPECT_THAT(FormatPlan(plan), Not(HasSubstr("expert")));
+}
+
+int64_t SlotsOf(const std::vector<SlotClass>& classes) {
+  int64_t slots = 0;
+  for (const SlotClass& c : classes) slots += c.slot_count - c.transit_count;
+  return slots;
+}
+
+TEST(DevicePlan, ADeviceTakesWeightsAndAttentionCacheFromTheHost) {
+  const MemoryPlan host = *Plan(WithRam(kMinimum));
+  const MemoryPlan plan = *PlanOnDevice(WithVram(kMinimum, kMinimum));
+  EXPECT_EQ(plan.trunk_bytes, 0u);
+  EXPECT_EQ(plan.kv_bytes, 0u);
+  EXPECT_EQ(plan.device.trunk_bytes, host.trunk_bytes);
+  EXPECT_GT(plan.device.kv_bytes, 0u);
+  EXPECT_GT(plan.device.workspace_bytes, 0u);
+  EXPECT_FALSE(host.device.is_used());
+  EXPECT_EQ(host.device.total_bytes, 0u);
+}
+
+TEST(DevicePlan, TotalsAreTheSumsOfTheirPartsAndWithinTheBudgets) {
+  const DevicePlan least = PlanOnDevice(WithVram(kMinimum, kAuto))->device;
+  ASSERT_LT(least.minimum_bytes, least.full_bytes);
+  for (uint64_t bytes = least.minimum_bytes; bytes <= least.full_bytes;
+       bytes += (least.full_bytes - least.minimum_bytes) / 7) {
+    for (const MemoryBudget ram : {kMinimum, kAuto}) {
+      const MemoryPlan plan = *PlanOnDevice(WithVram(Bytes(bytes), ram));
+      const DevicePlan& device = plan.device;
+      EXPECT_EQ(device.budget_bytes, bytes);
+      EXPECT_EQ(device.slot_bytes, plan.cache.vram_bytes);
+      EXPECT_EQ(device.total_bytes, device.trunk_bytes + device.kv_bytes + device.workspace_bytes +
+                                        device.slot_bytes + device.driver_bytes);
+      EXPECT_LE(device.total_bytes, bytes);
+      const uint64_t store_bytes =
+          plan.cache.arena_bytes + plan.cache.staging_bytes + plan.cache.overhead_bytes;
+      EXPECT_EQ(plan.total_bytes, plan.embedding_bytes + plan.workspace_bytes + plan.reader_bytes +
+                                      plan.tokenizer_bytes + plan.process_bytes +
+                                      std::max(plan.loading_bytes, store_bytes));
+      EXPECT_LE(plan.total_bytes, plan.budget_bytes);
+    }
+  }
+}
+
+TEST(DevicePlan, WeightsOnTheirWayToTheDeviceCountUntilTheStoreComes) {
+  const MemoryPlan plan = *PlanOnDevice(WithVram(kMinimum, kMinimum));
+  EXPECT_EQ(plan.loading_bytes, ShippedSpec().trunk_bytes);
+  EXPECT_EQ(plan.total_bytes, plan.minimum_bytes);
+  EXPECT_TRUE(PlanOnDevice(WithVram(kMinimum, Bytes(plan.minimum_bytes))).ok());
+  const absl::Status status =
+      PlanOnDevice(WithVram(kMinimum, Bytes(plan.minimum_bytes - 1))).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr(std::to_string(plan.minimum_bytes)));
+}
+
+TEST(DevicePlan, TheMinimumOfVramHoldsNoExpertAndAByteLessDoesNotRun) {
+  const MemoryPlan least = *PlanOnDevice(WithVram(kMinimum, kAuto));
+  EXPECT_EQ(least.device.budget_bytes, least.device.minimum_bytes);
+  EXPECT_EQ(least.device.slot_bytes, 0u);
+  EXPECT_EQ(least.cache.staging_bytes, 0u);
+  const absl::Status status =
+      PlanOnDevice(WithVram(Bytes(least.device.minimum_bytes - 1), kAuto)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(
+      std::string(MessageOf(status)),
+      AllOf(HasSubstr(std::to_string(least.device.minimum_bytes)), HasSubstr("resident weights"),
+            HasSubstr("kv cache"), HasSubstr("--vram"), HasSubstr("--device cpu")));
+}
+
+TEST(DevicePlan, AContextThatDoesNotFitInVramIsSaidWithOneThatDoes) {
+  EngineOptions options = WithVram(kMinimum, kAuto);
+  options.context = 256;
+  const uint64_t budget = PlanOnDevice(options)->device.minimum_bytes;
+  options.context = 4096;
+  options.vram = Bytes(budget);
+  const absl::Status status = PlanOnDevice(options).status();
+  ASSERT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(MessageOf(status));
+  const size_t at = message.find("--ctx ");
+  ASSERT_NE(at, std::string::npos) << message;
+  options.context = std::stoi(message.substr(at + 6));
+  EXPECT_GE(options.context, 256);
+  EXPECT_TRUE(PlanOnDevice(options).ok());
+}
+
+TEST(DevicePlan, AutoTakesWhatTheDeviceHasLeftAndNoMoreThanEverything) {
+  const DevicePlan roomy = PlanOnDevice(WithRam(kAuto))->device;
+  EXPECT_EQ(roomy.budget_bytes, roomy.full_bytes);
+  EXPECT_EQ(roomy.total_bytes, roomy.full_bytes);
+  const uint64_t left = (roomy.minimum_bytes + roomy.full_bytes) / 2;
+  EXPECT_EQ(PlanOnDevice(WithRam(kAuto), left)->device.budget_bytes, left);
+  const absl::Status status = PlanOnDevice(WithRam(kAuto), roomy.minimum_bytes - 1).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("all that the GPU has left"));
+}
+
+TEST(DevicePlan, MoreThanTheDeviceHasLeftIsRefusedUnlessItWouldNotBeUsed) {
+  const DevicePlan roomy = PlanOnDevice(WithRam(kAuto))->device;
+  const uint64_t left = roomy.full_bytes - 1;
+  const absl::Status status = PlanOnDevice(WithVram(Bytes(roomy.full_bytes), kAuto), left).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(status)),
+              AllOf(HasSubstr("the GPU"), HasSubstr(std::to_string(left)), HasSubstr("--vram")));
+  EXPECT_TRUE(PlanOnDevice(WithVram(Bytes(64 * kGiB), kAuto), roomy.full_bytes).ok());
+}
+
+TEST(DevicePlan, WithEverythingInVramRamKeepsWhatATokenNeeds) {
+  const MemoryPlan plan = *PlanOnDevice(WithRam(kAuto));
+  EXPECT_EQ(SlotsOf(plan.cache.vram_classes), ShippedSpec().experts.expert_count());
+  EXPECT_LT(SlotsOf(plan.cache.classes), ShippedSpec().experts.expert_count());
+  for (const SlotClass& c : plan.cache.classes) {
+    EXPECT_GE(c.slot_count, ShippedSpec().config.experts_used);
+  }
+}
+
+TEST(DevicePlan, ADeviceThatIsToComputeExpertsNeedsRoomForOne) {
+  for (const PlaceRule rule : {PlaceRule::kGpu, PlaceRule::kCopy}) {
+    EngineOptions options = WithVram(kMinimum, kAuto);
+    options.place = rule;
+    const absl::Status status = PlanOnDevice(options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    const std::string message(MessageOf(status));
+    EXPECT_THAT(message, AllOf(HasSubstr(std::string(NameOf(rule))), HasSubstr("--place auto")));
+    // What it proposes does.
+    const size_t at = message.find("--vram ");
+    ASSERT_NE(at, std::string::npos) << message;
+    options.vram = Bytes(std::stoull(message.substr(at + 7)));
+    EXPECT_TRUE(PlanOnDevice(options).ok());
+  }
+  EngineOptions options = WithVram(kMinimum, kAuto);
+  options.place = PlaceRule::kCpu;
+  EXPECT_TRUE(PlanOnDevice(options).ok());
+}
+
+TEST(DevicePlan, MemoryOfAModelledDeviceIsMemoryOfThisMachine) {
+  const EngineOptions options = WithVram(kMinimum, kAuto);
+  const MemoryPlan roomy = *PlanOnDevice(options);
+  ASSERT_GT(roomy.full_bytes, roomy.minimum_bytes);
+  const uint64_t margin = kGiB / 2;
+  const MemoryLimits limits = {
+      .available_bytes = roomy.full_bytes + roomy.device.total_bytes + margin - 1,
+      .total_bytes = kGiB,
+      .source = {}};
+  EXPECT_EQ(PlanOnDevice(options, 8 * kGiB, "modelled", limits)->budget_bytes,
+            roomy.full_bytes - 1);
+  const MemoryPlan real = *PlanOnDevice(options, 8 * kGiB, "cuda", kRoomy);
+  const MemoryLimits enough = {
+      .available_bytes = real.full_bytes + margin, .total_bytes = kGiB, .source = {}};
+  EXPECT_EQ(PlanOnDevice(options, 8 * kGiB, "cuda", enough)->budget_bytes, real.full_bytes);
+}
+
+TEST(DevicePlan, ARealGpusDriverIsLeftItsShare) {
+  const DevicePlan modelled = PlanOnDevice(WithRam(kAuto))->device;
+  const MemoryPlan real = *PlanOnDevice(WithRam(kAuto), 8 * kGiB, "cuda");
+  EXPECT_EQ(modelled.driver_bytes, 0u);
+  EXPECT_GT(real.device.driver_bytes, 0u);
+  EXPECT_EQ(real.device.minimum_bytes, modelled.minimum_bytes + real.device.driver_bytes);
+}
+
+TEST(DevicePlan, TheTableNamesEveryPartOfBothMemories) {
+  const std::string table = FormatPlan(*PlanOnDevice(WithRam(kAuto)));
+  for (const char* part : {"memory plan of the modelled device", "staging", "while loading"}) {
+    EXPECT_THAT(table, HasSubstr(part));
+  }
+  EXPECT_THAT(FormatPlan(*PlanOnDevice(WithRam(kAuto), 8 * kGiB, "cuda")), HasSubstr("driver"));
 }
 
 TEST(MemoryPlan, ThePlanAsATableNamesEveryPart) {

@@ -177,23 +177,13 @@ TEST(Engine, CausesOfAStepSumToItsWallTimeAndMissesAreNamed) {
 }
 
 // Each expert is asked for at most once a layer and step, however many rows choose it.
-// A count of system time that grows by what a step is said to have taken.
-class SteppedClock final : public Clock {
- public:
-  explicit SteppedClock(int64_t step_ns) : step_ns_(step_ns) {}
-  int64_t NowNs() const override { return now_ns_ += step_ns_; }
-
- private:
-  const int64_t step_ns_;
-  mutable int64_t now_ns_ = 0;
-};
-
 TEST(Engine, AStepsSystemTimeIsWhatTheProcessTookBetweenItsBordersOnly) {
-  const SteppedClock system_clock(250);
-  const auto engine = OpenOrDie(SmallOptions(), {.system_clock = &system_clock});
+  int64_t system_ns = 0;
+  const auto engine =
+      OpenOrDie(SmallOptions(), {.system_time_ns = [&system_ns] { return system_ns += 250; }});
   ASSERT_TRUE(engine->Add(GreedyRequest(PromptIds(*engine), 4)).ok());
   while (!engine->idle()) {
-    system_clock.NowNs();  // spent between two steps
+    system_ns += 1000;  // spent between two steps
     ASSERT_TRUE(engine->Step().ok());
     EXPECT_EQ(engine->last_step().system_ns, 250);
   }

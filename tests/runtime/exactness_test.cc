@@ -25,6 +25,9 @@ namespace {
 
 constexpr int kGenerated = 16;
 constexpr int kShortPrompt = 12;  // for the reference kernels, which are written to be read
+// For the twin of a GPU's kernels, which plays every thread of a GPU on the processor.
+constexpr int kTwinPrompt = 7;
+constexpr int kTwinGenerated = 5;
 
 struct Conditions {
   double budget = 1;  // 0: the least, 1: everything resident
@@ -36,11 +39,19 @@ struct Conditions {
   bool has_faults = false;
   std::string io = "auto";
   int prompt_max = 1000;  // tokens of the prompt that are used
+  int generated = kGenerated;
+  std::string device = "cpu";
+  double vram = 1;  // 0: no expert, 1: every one
+  PlaceRule place = PlaceRule::kAuto;
+  double link_rate = 2e9;  // of copies, modelled
 
   std::string Describe() const {
-    return fmt::format(
+    std::string text = fmt::format(
         "budget {} policy {} threads {} isa {} chunk {} neighbours {} faults {} io {} prompt {}",
         budget, policy, threads, isa, chunk, has_neighbours, has_faults, io, prompt_max);
+    if (device == "cpu") return text;
+    return text + fmt::format(" device {} vram {} place {} link {:.0e}", device, vram,
+                              NameOf(place), link_rate);
   }
 };
 
@@ -87,6 +98,7 @@ class Exactness : public testing::Test {
         return reader;
       };
     }
+    if (conditions.device != "cpu") parts.links = LinksOf(conditions);
     const auto engine = OpenOrDie(OptionsOf(conditions), parts);
     std::vector<TokenId> prompt = PromptIds(*engine);
     prompt.resize(std::min(prompt.size(), static_cast<size_t>(conditions.prompt_max)));
@@ -95,7 +107,7 @@ class Exactness : public testing::Test {
     if (faults != nullptr) {
       EXPECT_GT(faults->injected(), 0u);
     }
-    EXPECT_EQ(trace.tokens.size(), static_cast<size_t>(kGenerated));
+    EXPECT_EQ(trace.tokens.size(), static_cast<size_t>(conditions.generated));
     return trace;
   }
 
@@ -128,13 +140,42 @@ class Exactness : public testing::Test {
     options.io = conditions.io;
     options.sequences_max = conditions.has_neighbours ? 5 : 1;
     options.logits_rows_max = 128;
-    const absl::StatusOr<Inspection> inspection = Inspect(options);
-    CHECK(inspection.ok());
-    const MemoryPlan& plan = inspection->plan;
-    const double span = static_cast<double>(plan.full_bytes - plan.minimum_bytes);
-    options.ram.kind = MemoryBudget::Kind::kBytes;
-    options.ram.bytes = plan.minimum_bytes + static_cast<uint64_t>(conditions.budget * span);
+    options.device = conditions.device;
+    if (conditions.device != "cpu") SetVram(conditions, options);
+    const MemoryPlan plan = InspectOrDie(options).plan;
+    options.ram = Between(plan.minimum_bytes, plan.full_bytes, conditions.budget);
     return options;
+  }
+
+  static Inspection InspectOrDie(const EngineOptions& options) {
+    absl::StatusOr<Inspection> inspection = Inspect(options);
+    EXPECT_TRUE(inspection.ok()) << inspection.status();
+    CHECK(inspection.ok());
+    return *std::move(inspection);
+  }
+
+  static MemoryBudget Between(uint64_t least, uint64_t most, double share) {
+    const double span = static_cast<double>(most - least);
+    return {.kind = MemoryBudget::Kind::kBytes,
+            .bytes = least + static_cast<uint64_t>(share * span)};
+  }
+
+  static void SetVram(const Conditions& conditions, EngineOptions& options) {
+    options.modelled = {.memory_bytes = uint64_t{1} << 30, .link_rate = conditions.link_rate};
+    const DevicePlan device = InspectOrDie(options).plan.device;
+    options.vram = Between(device.minimum_bytes, device.full_bytes, conditions.vram);
+    options.place = conditions.place;
+  }
+
+  // Set, not measured, so that a run can be repeated: a processor as fast as a link of 2 GB/s.
+  static LinkRates LinksOf(const Conditions& conditions) {
+    return {.host = 2e9,
+            .host_row = 8e9,
+            .copy_in = conditions.link_rate,
+            .copy_out = conditions.link_rate,
+            .host_beside_copy = 1.5e9,
+            .copy_beside_host = 0.75 * conditions.link_rate,
+            .drive = 1e9};
   }
 
   // Two neighbours are under way when the sequence comes, two come after it.
@@ -142,14 +183,14 @@ class Exactness : public testing::Test {
                                const std::vector<TokenId>& prompt, Trace& trace) {
     const auto add_neighbour = [&](size_t length) {
       std::vector<TokenId> other(prompt.rbegin(), prompt.rbegin() + static_cast<ptrdiff_t>(length));
-      CHECK(engine.Add(GreedyRequest(other, 12)).ok());
+      CHECK(engine.Add(GreedyRequest(other, std::min(12, conditions.generated))).ok());
     };
     if (conditions.has_neighbours) {
       add_neighbour(prompt.size() / 2);
       CHECK(engine.Step().ok());
       add_neighbour(prompt.size() / 3);
     }
-    const absl::StatusOr<SequenceId> id = engine.Add(GreedyRequest(prompt, kGenerated));
+    const absl::StatusOr<SequenceId> id = engine.Add(GreedyRequest(prompt, conditions.generated));
     CHECK(id.ok());
     watched_ = *id;
     if (conditions.has_neighbours) {
@@ -232,6 +273,51 @@ TEST_F(Exactness, RecoveredFaultsDoNotShow) {
 
 TEST_F(Exactness, ReaderDoesNotShow) {
   for (const char* io : {"auto", "pread"}) ExpectSame({.budget = 0.1, .io = io}, Baseline());
+}
+
+// With a device, over what it holds and who computes the rest.
+class DeviceExactness : public Exactness {
+ protected:
+  void ExpectSameAsProcessor(Conditions conditions) {
+    conditions.device = "modelled";
+    conditions.prompt_max = kTwinPrompt;
+    conditions.generated = kTwinGenerated;
+    ExpectSame(conditions, ProcessorAlone());
+  }
+
+ private:
+  const Trace& ProcessorAlone() {
+    static const Trace* const trace =
+        new Trace(Run({.prompt_max = kTwinPrompt, .generated = kTwinGenerated}));
+    return *trace;
+  }
+};
+
+TEST_F(DeviceExactness, VramBudgetDoesNotShow) {
+  for (const double vram : {0.0, 0.1, 0.5, 1.0}) ExpectSameAsProcessor({.budget = 0, .vram = vram});
+  for (const double vram : {0.0, 0.3}) ExpectSameAsProcessor({.budget = 1, .vram = vram});
+}
+
+TEST_F(DeviceExactness, PlaceOfAnExpertDoesNotShow) {
+  for (const PlaceRule place :
+       {PlaceRule::kAuto, PlaceRule::kGpu, PlaceRule::kCpu, PlaceRule::kCopy}) {
+    ExpectSameAsProcessor({.budget = 0.3, .vram = 0.2, .place = place});
+  }
+}
+
+TEST_F(DeviceExactness, RateOfTheLinkDoesNotShow) {
+  for (const double link_rate : {5e7, 2e10}) {
+    ExpectSameAsProcessor({.budget = 0.3, .vram = 0.3, .link_rate = link_rate});
+  }
+}
+
+TEST_F(DeviceExactness, ChunksPoliciesThreadsAndNeighboursDoNotShow) {
+  for (const int chunk : {1, 3}) ExpectSameAsProcessor({.budget = 0, .chunk = chunk, .vram = 0.2});
+  for (const char* policy : {"lru", "lfu"}) {
+    ExpectSameAsProcessor({.budget = 0.2, .policy = policy, .threads = 2, .vram = 0.2});
+  }
+  ExpectSameAsProcessor({.budget = 0.2, .has_neighbours = true, .vram = 0.4});
+  ExpectSameAsProcessor({.budget = 0.2, .has_faults = true, .vram = 0.4});
 }
 
 // Another seed by STOKER_EXACTNESS_SEED, more draws by STOKER_EXACTNESS_COUNT.

@@ -29,16 +29,25 @@ void ExpectRefused(const absl::Status& status, std::string_view option, std::str
 }
 
 TEST(MemoryBudget, ParsesBytesAndWords) {
-  EXPECT_EQ(MemoryBudget::Parse("8G")->bytes, uint64_t{8} << 30);
-  EXPECT_EQ(MemoryBudget::Parse("8G")->kind, MemoryBudget::Kind::kBytes);
-  EXPECT_EQ(MemoryBudget::Parse("auto")->kind, MemoryBudget::Kind::kAuto);
-  EXPECT_EQ(MemoryBudget::Parse("min")->kind, MemoryBudget::Kind::kMinimum);
+  EXPECT_EQ(MemoryBudget::Parse("ram", "8G")->bytes, uint64_t{8} << 30);
+  EXPECT_EQ(MemoryBudget::Parse("ram", "8G")->kind, MemoryBudget::Kind::kBytes);
+  EXPECT_EQ(MemoryBudget::Parse("ram", "auto")->kind, MemoryBudget::Kind::kAuto);
+  EXPECT_EQ(MemoryBudget::Parse("vram", "min")->kind, MemoryBudget::Kind::kMinimum);
 }
 
 TEST(MemoryBudget, RefusesWhatIsNoAmount) {
   for (const std::string_view text : {"", "much", "-1", "0", "8Q", "1e999", "automatic"}) {
-    ExpectRefused(MemoryBudget::Parse(text).status(), "ram", text, "\"auto\" or \"min\"");
+    ExpectRefused(MemoryBudget::Parse("ram", text).status(), "ram", text, "\"auto\" or \"min\"");
   }
+  ExpectRefused(MemoryBudget::Parse("vram", "much").status(), "vram", "much", "\"auto\"");
+}
+
+TEST(PlaceRule, NamesAreReadAsTheyAreWritten) {
+  for (const PlaceRule rule :
+       {PlaceRule::kAuto, PlaceRule::kGpu, PlaceRule::kCpu, PlaceRule::kCopy}) {
+    EXPECT_EQ(*ParsePlaceRule(NameOf(rule)), rule);
+  }
+  ExpectRefused(ParsePlaceRule("here").status(), "place", "here", "auto, gpu, cpu, copy");
 }
 
 TEST(EngineOptions, DefaultsAreSound) {
@@ -63,6 +72,44 @@ TEST(EngineOptions, EachOptionOutOfRangeIsNamedWithItsRange) {
   refused([](EngineOptions& o) { o.isa = "mmx"; }, "isa", "mmx", "avx2");
   refused([](EngineOptions& o) { o.io = "mmap"; }, "io", "mmap", "uring, pread, auto");
   refused([](EngineOptions& o) { o.kv = "q8"; }, "kv", "q8", "f16, f32");
+  refused([](EngineOptions& o) { o.device = "tpu"; }, "device", "tpu", "auto, cpu, cuda, modelled");
+  refused([](EngineOptions& o) { o.gpu = -2; }, "gpu", "-2", "-1 to");
+}
+
+TEST(EngineOptions, WhatTheDeviceWouldNotUseIsRefusedNotDropped) {
+  const auto refused = [](std::string_view device, auto change, std::string_view option) {
+    EngineOptions options = Sound();
+    options.device = device;
+    EXPECT_TRUE(Validate(options).ok()) << device;
+    change(options);
+    ExpectRefused(Validate(options), option, device, "try:");
+  };
+  refused(
+      "cpu", [](EngineOptions& o) { o.vram = MemoryBudget(); }, "vram");
+  refused(
+      "cpu", [](EngineOptions& o) { o.place = PlaceRule::kCopy; }, "place");
+  refused(
+      "cpu", [](EngineOptions& o) { o.gpu = 0; }, "gpu");
+  refused(
+      "modelled", [](EngineOptions& o) { o.gpu = 0; }, "gpu");
+  refused(
+      "cuda", [](EngineOptions& o) { o.modelled.memory_bytes = 1 << 20; }, "modelled");
+  refused(
+      "auto", [](EngineOptions& o) { o.modelled.memory_rate = 1e9; }, "modelled");
+  refused(
+      "cpu", [](EngineOptions& o) { o.modelled.link_rate = 1e9; }, "modelled");
+}
+
+TEST(EngineOptions, WhatADeviceUsesIsAllowedWithIt) {
+  EngineOptions options = Sound();
+  options.vram = MemoryBudget{.kind = MemoryBudget::Kind::kMinimum};
+  options.place = PlaceRule::kCpu;
+  for (const char* device : {"auto", "cuda", "modelled"}) {
+    options.device = device;
+    EXPECT_TRUE(Validate(options).ok()) << Validate(options);
+  }
+  options.modelled = {.memory_bytes = 1 << 30, .memory_rate = 1e12, .link_rate = 1e10};
+  EXPECT_TRUE(Validate(options).ok()) << Validate(options);
 }
 
 TEST(EngineOptions, AModelIsNeeded) {

@@ -1,0 +1,33 @@
+// A layer's mixture of experts on a device and the host: routing there, the plan here, each expert
+// where the store hands it out, and the ordered sum there.
+#pragma once
+
+#include "absl/status/status.h"
+#include "base/parallel.h"
+#include "cache/expert_provider.h"
+#include "kernels/ops.h"
+#include "model/device_blocks/step.h"
+#include "model/step_observer.h"
+
+namespace stoker {
+
+// A mixture and the host's share in it.
+struct DeviceMixture {
+  const DeviceStep& step;
+  const LayerWeights& weights;
+  const PinnedBlock& pinned;
+  HostPart& host;
+  const Ops& host_ops;
+  ThreadTeam& team;
+};
+
+// Where the norm before a mixture puts its rows, and their forms: what the host's experts may want
+// lies in the outbox.
+DeviceRows MixtureInput(const DeviceStep& step, const LayerWeights& weights);
+
+// Reads MixtureInput, writes work.delta [rows, hidden]. Waits for the router, once; what it leaves
+// queued ends in work.delta. The device's error, or the provider's.
+absl::Status QueueMixture(const DeviceMixture& mixture, int layer, ExpertProvider& provider,
+                          StepObserver* observer);
+
+}  // namespace stoker

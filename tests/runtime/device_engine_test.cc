@@ -1,0 +1,175 @@
+// The engine on a modelled GPU: what it takes, what it counts, and what happens when it fails.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+#include "base/status.h"
+#include "device/modelled_device.h"
+#include "runtime/inspection.h"
+#include "tests/runtime/shipped_model.h"
+
+namespace stoker {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr int kPromptTokens = 8;
+
+EngineOptions DeviceOptionsOf(MemoryBudget vram) {
+  EngineOptions options = SmallOptions();
+  options.chunk = 16;
+  options.device = "modelled";
+  options.modelled.memory_bytes = uint64_t{1} << 30;
+  options.vram = vram;
+  return options;
+}
+
+constexpr MemoryBudget kMinimum = {.kind = MemoryBudget::Kind::kMinimum};
+constexpr MemoryBudget kAuto = {.kind = MemoryBudget::Kind::kAuto};
+
+Engine::Parts SetLinks() {
+  return {.links = LinkRates{.host = 2e9, .host_row = 8e9, .copy_in = 2e9, .copy_out = 2e9}};
+}
+
+SequenceRequest ShortRequest(const Engine& engine, int64_t tokens) {
+  std::vector<TokenId> prompt = PromptIds(engine);
+  prompt.resize(kPromptTokens);
+  return GreedyRequest(prompt, tokens);
+}
+
+class Numbers final : public CounterVisitor {
+ public:
+  void Counter(std::string_view name, uint64_t value) override {
+    values[std::string(name)] = static_cast<double>(value);
+  }
+  void Gauge(std::string_view name, double value) override { values[std::string(name)] = value; }
+  std::map<std::string, double> values;
+};
+
+double NumberOf(const Engine& engine, const std::string& name) {
+  Numbers numbers;
+  engine.Report(numbers);
+  EXPECT_TRUE(numbers.values.contains(name)) << name;
+  return numbers.values[name];
+}
+
+TEST(DeviceEngine, TakesOfTheDeviceWhatThePlanSaysToTheByte) {
+  const auto inspection = Inspect(DeviceOptionsOf(kAuto));
+  ASSERT_TRUE(inspection.ok()) << inspection.status();
+  const DevicePlan& bounds = inspection->plan.device;
+  for (const double share : {0.0, 0.3, 1.0}) {
+    const uint64_t vram = bounds.minimum_bytes +
+                          static_cast<uint64_t>(share * static_cast<double>(bounds.full_bytes -
+                                                                            bounds.minimum_bytes));
+    const auto engine =
+        OpenOrDie(DeviceOptionsOf({.kind = MemoryBudget::Kind::kBytes, .bytes = vram}), SetLinks());
+    const DevicePlan& plan = engine->info().plan.device;
+    EXPECT_LE(plan.total_bytes, vram);
+    EXPECT_EQ(NumberOf(*engine, "device_taken_bytes"),
+              static_cast<double>(plan.total_bytes - plan.driver_bytes));
+  }
+}
+
+TEST(DeviceEngine, TellsItsDeviceAndKeepsToThePlanThatInspectionGives) {
+  const EngineOptions options = DeviceOptionsOf(kAuto);
+  const auto plan = PlanRun(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto engine = OpenOrDie(options, SetLinks());
+  EXPECT_EQ(engine->info().device, "modelled GPU");
+  EXPECT_EQ(FormatPlan(engine->info().plan), FormatPlan(*plan));
+  EXPECT_EQ(engine->info().links->host, 2e9);
+}
+
+TEST(DeviceEngine, WithEverythingInVramTheDeviceComputesEveryExpert) {
+  EngineOptions options = DeviceOptionsOf(kAuto);
+  options.place = PlaceRule::kGpu;
+  const auto engine = OpenOrDie(options, SetLinks());
+  Generate(*engine, ShortRequest(*engine, 8));
+  const CacheCounts counts = engine->cache_counts();
+  EXPECT_GT(counts.device_experts, 0u);
+  EXPECT_EQ(counts.host_experts, 0u);
+  EXPECT_GT(counts.vram_hits, 0u);
+  EXPECT_GT(counts.vram_resident, 0);
+  EXPECT_GT(counts.copied_in_bytes, 0u);
+}
+
+TEST(DeviceEngine, WithoutExpertsInVramTheProcessorComputesEveryExpert) {
+  const auto engine = OpenOrDie(DeviceOptionsOf(kMinimum), SetLinks());
+  uint64_t experts = 0;
+  ASSERT_TRUE(engine->Add(ShortRequest(*engine, 4)).ok());
+  while (!engine->idle()) {
+    ASSERT_TRUE(engine->Step().ok());
+    const StepRecord& step = engine->last_step();
+    EXPECT_EQ(step.device_experts, 0u);
+    EXPECT_EQ(step.host_experts, step.hits + step.misses);
+    EXPECT_EQ(step.vram_hits, 0u);
+    experts += step.host_experts;
+  }
+  EXPECT_GT(experts, 0u);
+  EXPECT_EQ(engine->cache_counts().copied_in_bytes, 0u);
+}
+
+TEST(DeviceEngine, WaitsForTheDeviceAreCausesOfTheirOwn) {
+  const auto engine = OpenOrDie(DeviceOptionsOf(kAuto), SetLinks());
+  ASSERT_TRUE(engine->Add(ShortRequest(*engine, 2)).ok());
+  int64_t waited_ns = 0;
+  while (!engine->idle()) {
+    ASSERT_TRUE(engine->Step().ok());
+    waited_ns += engine->last_step().causes[static_cast<size_t>(Cause::kWaitDevice)];
+  }
+  EXPECT_GT(waited_ns, 0);
+}
+
+TEST(DeviceEngine, LinksAreMeasuredWhereExpertsArePlacedByThem) {
+  const auto links_of = [](MemoryBudget vram, PlaceRule rule) {
+    EngineOptions options = DeviceOptionsOf(vram);
+    options.place = rule;
+    return OpenOrDie(options)->info().links;
+  };
+  const std::optional<LinkRates> links = links_of(kAuto, PlaceRule::kAuto);
+  ASSERT_TRUE(links.has_value());
+  EXPECT_GT(links->host, 0);
+  EXPECT_GT(links->copy_in, 0);
+  EXPECT_GT(links->copy_beside_host, 0);
+  EXPECT_GT(links->drive, 0);
+  EXPECT_EQ(links->device, ModelledRates().memory_bytes_per_second);
+  EXPECT_FALSE(links_of(kAuto, PlaceRule::kCpu).has_value());
+  EXPECT_FALSE(links_of(kMinimum, PlaceRule::kAuto).has_value());
+}
+
+TEST(DeviceEngine, ADeviceThatFailsEndsTheSequencesWithItsError) {
+  ModelledDevice* device = nullptr;
+  Engine::Parts parts = SetLinks();
+  parts.open_device = [&device]() -> absl::StatusOr<std::unique_ptr<Device>> {
+    auto made = MakeModelledDevice({.modelled_memory_bytes = uint64_t{1} << 30});
+    if (!made.ok()) return made.status();
+    device = made->get();
+    return *std::move(made);
+  };
+  const auto engine = OpenOrDie(DeviceOptionsOf(kAuto), parts);
+  ASSERT_TRUE(engine->Add(ShortRequest(*engine, 16)).ok());
+  ASSERT_TRUE(engine->Step().ok());
+  ASSERT_TRUE(engine->last_error().ok()) << engine->last_error();
+  device->FailOperation(5);
+  const auto events = engine->Step();
+  ASSERT_TRUE(events.ok()) << events.status();
+  ASSERT_EQ(events->size(), 1u);
+  EXPECT_EQ(events->front().finish, FinishReason::kFailed);
+  EXPECT_FALSE(engine->last_error().ok());
+  EXPECT_THAT(std::string(MessageOf(engine->last_error())), HasSubstr("step 2"));
+  EXPECT_TRUE(engine->idle());
+}
+
+TEST(DeviceEngine, VramBelowTheMinimumIsRefusedBeforeAnythingIsTaken) {
+  const auto engine = Engine::Open(
+      DeviceOptionsOf({.kind = MemoryBudget::Kind::kBytes, .bytes = 1 << 20}), nullptr);
+  EXPECT_EQ(engine.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(MessageOf(engine.status())),
+              AllOf(HasSubstr("VRAM"), HasSubstr("--vram"), HasSubstr("resident weights")));
+}
+
+}  // namespace
+}  // namespace stoker
