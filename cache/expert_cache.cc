@@ -455,7 +455,7 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
   tiers.reserve(options.tiers.size());
   int32_t slot_count = 0;
   for (const TierOptions& tier_options : options.tiers) {
-    ASSIGN_OR_RETURN(const PolicyRow* policy, FindPolicy(tier_options.policy));
+    ASSIGN_OR_RETURN(PolicyChoice policy, ChoosePolicy(tier_options.policy, options.settings));
     const bool is_vram = tier_options.kind == TierKind::kVram;
     if (is_vram && !has_vram) continue;
     SlotArena::Options arena;
@@ -465,7 +465,8 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
     }
     ASSIGN_OR_RETURN(Tier tier, Tier::Create(layout, plan,
                                              {.kind = tier_options.kind,
-                                              .policy = policy,
+                                              .policy = std::move(policy),
+                                              .profile = options.profile,
                                               .layer_floor = options.layer_floor,
                                               .first_slot = slot_count,
                                               .arena = arena}));

@@ -38,6 +38,7 @@
 #include "cache/expert_provider.h"
 #include "cache/placement.h"
 #include "cache/policy.h"
+#include "cache/residency_observer.h"
 #include "device/buffer.h"
 #include "io/block_reader.h"
 
@@ -49,7 +50,8 @@ struct TierOptions {
   TierKind kind = TierKind::kRam;
   uint64_t budget_bytes =
       0;  // for slots; everything else the store takes is in CachePlan::overhead_bytes
-  std::string policy = "lru";
+  std::string policy = "lru";        // as ChoosePolicy
+  std::string admission = "always";  // as ChooseAdmission
 };
 
 struct CacheOptions {
@@ -60,7 +62,10 @@ struct CacheOptions {
   int layer_floor =
       -1;  // experts per layer kept from other layers; -1: chosen from the slots there are
   bool verify_hashes = true;
-  std::vector<std::string> file_names;  // by file number, for messages; may be left empty
+  std::vector<Setting> settings;           // of policies and admissions
+  std::vector<uint32_t> profile;           // uses by key, of earlier runs; empty: none known
+  ResidencyObserver* residency = nullptr;  // may be null; must outlive the store
+  std::vector<std::string> file_names;     // by file number, for messages; may be left empty
 };
 
 // Slots of one size, computed before anything is taken.

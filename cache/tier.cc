@@ -60,7 +60,15 @@ Tier::Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int 
       layer_resident_counts_(layout.layers().size(), 0) {
   for (size_t c = 0; c < classes.size(); ++c) {
     const int64_t slot_count = classes[c].slot_count - classes[c].transit_count;
-    policies_.push_back(options.policy->make(layout.key_count()));
+    std::vector<PolicyShape::Layer> shapes;
+    for (const ExpertLayout::Layer& layer : layout.layers()) {
+      if (layer.size_class != static_cast<int>(c)) continue;
+      shapes.push_back({.first_key = layer.first_key, .expert_count = layer.expert_count});
+    }
+    policies_.push_back(options.policy.Make({.key_count = layout.key_count(),
+                                             .slot_count = slot_count,
+                                             .layers = shapes,
+                                             .profile = options.profile}));
     floors_.push_back(
         ChooseFloor(layout, static_cast<int>(c), slot_count, pins_min, options.layer_floor));
     class_slot_counts_.push_back(slot_count);
@@ -76,11 +84,10 @@ int Tier::pins_max(int layer_index) const {
 
 Tier::Claimed Tier::Claim(ExpertKey key) {
   CHECK(Find(key) < 0);
-  const int layer_index = layout_->layer_index_of(key);
-  const ExpertLayout::Layer& layer = layout_->layers()[layer_index];
+  const ExpertLayout::Layer& layer = layout_->layer_of(key);
   Claimed claimed = {.slot = pool_.Claim(layer.size_class)};
   if (claimed.slot < 0) {
-    claimed.evicted = EvictFor(layer_index);
+    claimed.evicted = EvictFor(key);
     if (claimed.evicted < 0) return claimed;
     claimed.slot = pool_.Claim(layer.size_class);
   }
@@ -117,7 +124,7 @@ void Tier::AddResident(int32_t slot, ExpertKey key) {
   ++layer_resident_counts_[layer_index];
   ++class_resident_counts_[size_class];
   ++resident_count_;
-  policies_[size_class]->Inserted(key);
+  policies_[size_class]->Inserted(key, Arrival::kDemand);
   Occupy(slot, key);
 }
 
@@ -139,14 +146,15 @@ bool Tier::IsEvictable(ExpertKey key, int for_layer) const {
   return layer_resident_counts_[layer_index] > floor;
 }
 
-ExpertKey Tier::Victim(int layer_index) {
+ExpertKey Tier::Victim(ExpertKey incoming) {
+  const int layer_index = layout_->layer_index_of(incoming);
   const int size_class = layout_->layers()[layer_index].size_class;
   return policies_[size_class]->PickVictim(
-      [&](ExpertKey key) { return IsEvictable(key, layer_index); });
+      incoming, [&](ExpertKey key) { return IsEvictable(key, layer_index); });
 }
 
-ExpertKey Tier::EvictFor(int layer_index) {
-  const ExpertKey victim = Victim(layer_index);
+ExpertKey Tier::EvictFor(ExpertKey incoming) {
+  const ExpertKey victim = Victim(incoming);
   if (victim >= 0) Evict(Find(victim));
   return victim;
 }

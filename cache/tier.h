@@ -26,9 +26,10 @@ class Tier {
  public:
   struct Options {
     TierKind kind = TierKind::kRam;
-    const PolicyRow* policy = nullptr;
-    int layer_floor = -1;    // as CacheOptions
-    int32_t first_slot = 0;  // slots are numbered from here
+    PolicyChoice policy;
+    absl::Span<const uint32_t> profile;  // uses by key, of earlier runs; may be empty
+    int layer_floor = -1;                // as CacheOptions
+    int32_t first_slot = 0;              // slots are numbered from here
     SlotArena::Options arena = {};
   };
   // `layout` must outlive the tier. InvalidArgument when the plan is of other slots.
@@ -62,9 +63,8 @@ class Tier {
   int32_t ClaimEmpty(ExpertKey key);
   // Takes any Empty slot for a copy of the expert that is not a residency; else -1. Loading, kept.
   int32_t ClaimTransit(ExpertKey key);
-  // The resident that the policy would have give way to an expert of the layer, -1 when none may.
-  // It stays.
-  ExpertKey Victim(int layer_index);
+  // The resident that the policy would have give way to an expert, -1 when none may. It stays.
+  ExpertKey Victim(ExpertKey incoming);
   void Arrived(int32_t slot);
   void Failed(int32_t slot);
   void ArrivesWith(int32_t slot, DeviceEvent ready);  // Arrived, for whoever waits for the event
@@ -103,7 +103,7 @@ class Tier {
   Resident& At(int32_t slot) { return residents_[slot - pool_.first_slot()]; }
   const Resident& At(int32_t slot) const { return residents_[slot - pool_.first_slot()]; }
   bool IsEvictable(ExpertKey key, int for_layer) const;
-  ExpertKey EvictFor(int layer_index);
+  ExpertKey EvictFor(ExpertKey incoming);
   void Occupy(int32_t slot, ExpertKey key);
   void AddResident(int32_t slot, ExpertKey key);
   void LeavePolicy(int32_t slot);

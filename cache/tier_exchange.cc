@@ -99,11 +99,10 @@ int32_t TierExchange::Promote(ExpertKey key, int32_t from) {
 }
 
 int32_t TierExchange::ClaimPromotion(ExpertKey key, int32_t& victim) {
-  const int layer_index = layout_.layer_index_of(key);
-  const int size_class = layout_.layers()[layer_index].size_class;
+  const int size_class = layout_.layer_of(key).size_class;
   if (!vram_.pool().has_empty(size_class)) return -1;
   if (!vram_.HasRoom(size_class)) {
-    const ExpertKey resident = vram_.Victim(layer_index);
+    const ExpertKey resident = vram_.Victim(key);
     if (resident < 0 || !promotion_.Admits(key, resident)) return -1;
     if (exchange_count_ == ExpertMover::kMovesMax) return -1;
     victim = vram_.Find(resident);
@@ -128,9 +127,8 @@ int32_t TierExchange::Pass(ExpertKey key, int32_t from) {
 }
 
 bool TierExchange::IsWorthKeeping(ExpertKey key) {
-  const int layer_index = layout_.layer_index_of(key);
-  if (vram_.HasRoom(layout_.layers()[layer_index].size_class)) return true;
-  const ExpertKey resident = vram_.Victim(layer_index);
+  if (vram_.HasRoom(layout_.layer_of(key).size_class)) return true;
+  const ExpertKey resident = vram_.Victim(key);
   return resident >= 0 && promotion_.Admits(key, resident);
 }
 

@@ -108,10 +108,13 @@ absl::Status Main(int argc, char** argv, Console& console) {
   const std::string_view name = argv[1];
   if (name == "--help" || name == "-h" || name == "help") return console.Print(Help());
   if (name == "--version" || name == "version") return console.Print("stoker " STOKER_VERSION "\n");
+  // A command may be two words: "trace report".
+  const std::string pair = argc > 2 ? fmt::format("{} {}", name, argv[2]) : std::string(name);
   for (const CommandRow& row : Commands()) {
     if (row.name == name) return RunCommand(row, argc - 1, argv + 1, console);
+    if (row.name == pair) return RunCommand(row, argc - 2, argv + 2, console);
   }
-  return UnknownCommand(name);
+  return UnknownCommand(pair);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// How a model tells what its routers decided, without knowing who listens.
+// How a model tells what its routers decided, and what they would decide next, without knowing who
+// listens.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +8,27 @@
 
 namespace stoker {
 
+struct StepRow;  // model/model.h
+
+// Called by the thread that runs the step, in the order of the layers. The spans are valid during
+// the call.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
+  // A step begins with these rows.
+  virtual void OnStep(absl::Span<const StepRow> /*rows*/) {}
   // One layer's decisions for all rows of a step: experts and weights are [rows, top_k], best
-  // first.
+  // first. Before the layer's experts are asked for.
   virtual void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
                          absl::Span<const float> weights) = 0;
+  // How many of the mixture layers after this one should be guessed, by their norms and routers on
+  // this layer's state; 0: none, which costs nothing. Asked once a layer and step, after OnRouting.
+  virtual int lookahead_layers(int /*layer*/) { return 0; }
+  // A guess, made at `layer`, of what the router of `target_layer` will choose: [rows, count], best
+  // first, with their scores. After the layer's experts were asked for, before they are waited for.
+  virtual void OnLookahead(int /*layer*/, int /*target_layer*/, int /*count*/,
+                           absl::Span<const int32_t> /*experts*/,
+                           absl::Span<const float> /*scores*/) {}
 };
 
 }  // namespace stoker

@@ -87,6 +87,7 @@ absl::Status Transformer::Forward(absl::Span<const StepRow> rows, KvCache& kv,
                                   TimeLedger* ledger, const StepOutput& output) {
   CHECK(!rows.empty() && rows.size() <= static_cast<size_t>(options_.step_rows_max));
   const StepInput step = {rows, FindRuns(rows, kv), kv, ledger};
+  if (observer != nullptr) observer->OnStep(rows);
   const absl::Status status = RunStep(step, experts, observer, output);
   if (!status.ok()) trunk_->Abandon();
   for (const SequenceRun& run : step.runs) {

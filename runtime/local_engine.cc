@@ -109,9 +109,10 @@ absl::Status LocalEngine::Forward(bool want_hidden) {
   StepOutput output = output_;
   if (!want_hidden) output.hidden = nullptr;
   ExpertProvider& experts = parts_.cache != nullptr ? *parts_.cache : *parts_.no_experts;
-  return WithContext(parts_.model->Forward(rows_, *parts_.kv, experts, /*observer=*/nullptr,
-                                           parts_.ledger.get(), output),
-                     fmt::format("step {}", step_));
+  StepObserver* const observer = parts_.observers.empty() ? nullptr : &parts_.observers;
+  return WithContext(
+      parts_.model->Forward(rows_, *parts_.kv, experts, observer, parts_.ledger.get(), output),
+      fmt::format("step {}", step_));
 }
 
 void LocalEngine::BuildRows(absl::Span<const StepPart> plan) {

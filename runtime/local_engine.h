@@ -19,6 +19,7 @@
 #include "runtime/scheduler.h"
 #include "runtime/sequence.h"
 #include "runtime/step_limits.h"
+#include "runtime/step_observers.h"
 #include "tokenizer/tokenizer.h"
 
 namespace stoker {
@@ -43,6 +44,7 @@ struct EngineParts {
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<ExpertProvider> no_experts;  // what a dense model is given
   std::unique_ptr<ExpertCache> cache;          // null for a dense model
+  StepObservers observers;                     // of what the routers decide
   HostBuffer outputs;                          // StepOutput's logits, then hidden states
   std::function<void(SequenceId, absl::Span<const float>)> see_logits;  // may be empty
 };

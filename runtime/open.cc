@@ -154,14 +154,17 @@ absl::Status TakeStore(const GgufModel& gguf, const ExpertCatalog& experts,
   const CachePlan& plan = parts.info.plan.cache;
   CacheOptions cache_options;
   if (parts.device != nullptr) {
-    cache_options.tiers.push_back(
-        {.kind = TierKind::kVram, .budget_bytes = plan.vram_bytes, .policy = options.policy});
+    cache_options.tiers.push_back({.kind = TierKind::kVram,
+                                   .budget_bytes = plan.vram_bytes,
+                                   .policy = options.vram_policy_or_policy()});
     cache_options.device = parts.device.get();
     cache_options.place = parts.info.place;
     cache_options.rates = parts.info.links.value_or(LinkRates());
   }
   cache_options.tiers.push_back(
       {.budget_bytes = plan.arena_bytes + plan.staging_bytes, .policy = options.policy});
+  cache_options.layer_floor = options.layer_floor;
+  cache_options.settings = options.settings;
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
   ASSIGN_OR_RETURN(parts.cache,
                    ExpertCache::Create(experts, plan, cache_options, *parts.expert_reader,

@@ -60,12 +60,6 @@ absl::Status CheckChoice(std::string_view option, std::string_view value,
                     fmt::format("one of {}", fmt::join(choices, ", ")));
 }
 
-absl::Status CheckPolicy(std::string_view value) {
-  std::vector<std::string_view> names;
-  for (const PolicyRow& row : Policies()) names.push_back(row.name);
-  return CheckChoice("policy", value, names);
-}
-
 absl::Status CheckIsa(std::string_view value) {
   std::vector<std::string_view> names;
   for (const BackendRow& row : Backends()) names.push_back(row.name);
@@ -151,7 +145,8 @@ absl::Status Validate(const EngineOptions& o) {
     return absl::InvalidArgumentError("no model given: name a GGUF file");
   }
   RETURN_IF_ERROR(CheckInt("threads", o.threads, 0, kThreadsMax, " (0: one per physical core)"));
-  RETURN_IF_ERROR(CheckPolicy(o.policy));
+  RETURN_IF_ERROR(ChoosePolicy(o.policy, o.settings).status());
+  RETURN_IF_ERROR(ChoosePolicy(o.vram_policy_or_policy(), o.settings).status());
   RETURN_IF_ERROR(CheckInt("chunk", o.chunk, 0, kRowsMax, " (0: the whole prompt)"));
   RETURN_IF_ERROR(CheckIsa(o.isa));
   RETURN_IF_ERROR(CheckChoice("io", o.io, {"uring", "pread", "auto"}));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/parameter.h"
 #include "cache/placement.h"
 #include "device/device.h"
 
@@ -52,9 +53,18 @@ struct ModelledGpuOptions {
 
 struct EngineOptions {
   std::string model_path;
-  MemoryBudget ram;  // everything the process holds
-  int threads = 0;   // 0: one per physical core
-  std::string policy = "lru";
+  MemoryBudget ram;                  // everything the process holds
+  int threads = 0;                   // 0: one per physical core
+  std::string policy = "lru";        // of experts in RAM; as ChoosePolicy
+  std::string vram_policy;           // of experts in VRAM; empty: as `policy`
+  std::string admission = "always";  // to RAM; as ChooseAdmission
+  int layer_floor = -1;              // as CacheOptions
+  std::string prefetch = "none";     // as FindPredictor
+  std::vector<Setting> settings;     // parameters of policies, admissions and predictors
+  // Uses of experts by earlier runs, for a warm start: a file, "auto" (beside the model's cache
+  // entry of this user), or "none".
+  std::string profile = "none";
+  std::string trace_path;    // where every routing decision and step is recorded; empty: nowhere
   int chunk = 512;           // prompt tokens a step; 0: all
   std::string isa = "auto";  // scalar, avx2, avx512, auto (reference too)
   std::string io = "auto";   // uring, pread, auto
@@ -73,6 +83,10 @@ struct EngineOptions {
   std::optional<PlaceRule> place;    // who computes the experts that are in RAM
   int gpu = -1;                      // which GPU; -1: the one with the most free memory
   ModelledGpuOptions modelled;
+
+  const std::string& vram_policy_or_policy() const {
+    return vram_policy.empty() ? policy : vram_policy;
+  }
 };
 // InvalidArgument naming option, value and allowed range.
 absl::Status Validate(const EngineOptions& options);

@@ -11,7 +11,7 @@ LfuPolicy::LfuPolicy(ExpertKey key_count)
       last_use_(key_count, 0),
       uses_per_halving_(kUsesPerKey * std::max<int64_t>(key_count, 1)) {}
 
-void LfuPolicy::Inserted(ExpertKey key) {
+void LfuPolicy::Inserted(ExpertKey key, Arrival /*arrival*/) {
   CountUse(key);
   lists_.PushBack(counts_[key], key);
 }
@@ -24,7 +24,7 @@ void LfuPolicy::Touched(ExpertKey key) {
 
 void LfuPolicy::Removed(ExpertKey key) { lists_.Remove(key); }
 
-ExpertKey LfuPolicy::PickVictim(absl::FunctionRef<bool(ExpertKey)> evictable) {
+ExpertKey LfuPolicy::PickVictim(ExpertKey /*incoming*/, Evictable evictable) {
   for (int count = 0; count <= kCountMax; ++count) {
     for (ExpertKey key = lists_.First(count); key != KeyLists::kNone; key = lists_.Next(key)) {
       if (evictable(key)) return key;

@@ -21,15 +21,15 @@ class LfuPolicy final : public EvictionPolicy {
   static constexpr int kCountMax = 255;
   static constexpr int64_t kUsesPerKey = 2;  // of 1 to 16 the best on recorded routings, by a point
 
-  static std::unique_ptr<EvictionPolicy> Make(ExpertKey key_count) {
-    return std::make_unique<LfuPolicy>(key_count);
+  static std::unique_ptr<EvictionPolicy> Make(const PolicyShape& shape, absl::Span<const double>) {
+    return std::make_unique<LfuPolicy>(shape.key_count);
   }
   explicit LfuPolicy(ExpertKey key_count);
 
-  void Inserted(ExpertKey key) override;
+  void Inserted(ExpertKey key, Arrival arrival) override;
   void Touched(ExpertKey key) override;
   void Removed(ExpertKey key) override;
-  ExpertKey PickVictim(absl::FunctionRef<bool(ExpertKey)> evictable) override;
+  ExpertKey PickVictim(ExpertKey incoming, Evictable evictable) override;
   void Report(CounterVisitor& visitor) const override;
 
  private:

@@ -3,7 +3,7 @@
 
 namespace stoker {
 
-void LruPolicy::Inserted(ExpertKey key) { lists_.PushBack(0, key); }
+void LruPolicy::Inserted(ExpertKey key, Arrival /*arrival*/) { lists_.PushBack(0, key); }
 
 void LruPolicy::Touched(ExpertKey key) {
   lists_.Remove(key);
@@ -12,7 +12,7 @@ void LruPolicy::Touched(ExpertKey key) {
 
 void LruPolicy::Removed(ExpertKey key) { lists_.Remove(key); }
 
-ExpertKey LruPolicy::PickVictim(absl::FunctionRef<bool(ExpertKey)> evictable) {
+ExpertKey LruPolicy::PickVictim(ExpertKey /*incoming*/, Evictable evictable) {
   for (ExpertKey key = lists_.First(0); key != KeyLists::kNone; key = lists_.Next(key)) {
     if (evictable(key)) return key;
     ++passed_over_;

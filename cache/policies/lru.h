@@ -11,15 +11,15 @@ namespace stoker {
 // One list, oldest use first. Every event is O(1); PickVictim passes over what may not go.
 class LruPolicy final : public EvictionPolicy {
  public:
-  static std::unique_ptr<EvictionPolicy> Make(ExpertKey key_count) {
-    return std::make_unique<LruPolicy>(key_count);
+  static std::unique_ptr<EvictionPolicy> Make(const PolicyShape& shape, absl::Span<const double>) {
+    return std::make_unique<LruPolicy>(shape.key_count);
   }
   explicit LruPolicy(ExpertKey key_count) : lists_(key_count, 1) {}
 
-  void Inserted(ExpertKey key) override;
+  void Inserted(ExpertKey key, Arrival arrival) override;
   void Touched(ExpertKey key) override;
   void Removed(ExpertKey key) override;
-  ExpertKey PickVictim(absl::FunctionRef<bool(ExpertKey)> evictable) override;
+  ExpertKey PickVictim(ExpertKey incoming, Evictable evictable) override;
   void Report(CounterVisitor& visitor) const override;
 
  private:

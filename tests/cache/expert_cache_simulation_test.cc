@@ -22,7 +22,7 @@ using Wait = ExpertProvider::Wait;
 class NaiveCache {
  public:
   NaiveCache(const PolicyRow& policy, int layer_count, int expert_count, int slot_count, int floor)
-      : policy_(policy.make(layer_count * expert_count)),
+      : policy_(PolicyChoice{.row = &policy}.Make({.key_count = layer_count * expert_count})),
         expert_count_(expert_count),
         slot_count_(slot_count),
         floor_(floor),
@@ -39,7 +39,7 @@ class NaiveCache {
         continue;
       }
       if (static_cast<int>(resident_.size()) == slot_count_) {
-        const ExpertKey victim = policy_->PickVictim([&](ExpertKey k) {
+        const ExpertKey victim = policy_->PickVictim(0, [&](ExpertKey k) {
           const int of = k / expert_count_;
           return !members.contains(k) && (of == layer || layer_counts_[of] > floor_);
         });
@@ -48,7 +48,7 @@ class NaiveCache {
         resident_.erase(victim);
         --layer_counts_[victim / expert_count_];
       }
-      policy_->Inserted(key);
+      policy_->Inserted(key, Arrival::kDemand);
       resident_.insert(key);
       ++layer_counts_[layer];
     }
@@ -248,9 +248,10 @@ TEST(TierSimulation, EachSlotHasExactlyOneState) {
     std::mt19937_64 random(seed);
     const ExpertFiles files({.layer_count = 3, .large_layers = 1});
     const ExpertLayout layout(files.catalog(), files.Alignments(512));
-    auto tier = *Tier::Create(
-        layout, PlanWithSlots(files, 4, 512),
-        {.policy = &Policies()[seed % Policies().size()], .layer_floor = 1, .first_slot = 100});
+    auto tier = *Tier::Create(layout, PlanWithSlots(files, 4, 512),
+                              {.policy = {.row = &Policies()[seed % Policies().size()]},
+                               .layer_floor = 1,
+                               .first_slot = 100});
     std::map<int32_t, std::pair<SlotState, ExpertKey>> expected;
     for (int event = 0; event < 1000; ++event) {
       const auto key = static_cast<ExpertKey>(random() % uint64_t(layout.key_count()));

@@ -16,44 +16,44 @@ constexpr auto kAll = [](ExpertKey) { return true; };
 
 TEST(LfuPolicy, LeastUsedGoesFirst) {
   LfuPolicy policy(100);
-  for (ExpertKey key = 0; key < 4; ++key) policy.Inserted(key);
+  for (ExpertKey key = 0; key < 4; ++key) policy.Inserted(key, Arrival::kDemand);
   policy.Touched(0);
   policy.Touched(1);
   policy.Touched(3);
-  EXPECT_EQ(policy.PickVictim(kAll), 2);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 2);
 }
 
 TEST(LfuPolicy, AmongEqualsTheOldestUseGoesFirst) {
   LfuPolicy policy(100);
-  for (const ExpertKey key : {5, 3, 9}) policy.Inserted(key);
-  EXPECT_EQ(policy.PickVictim(kAll), 5);
+  for (const ExpertKey key : {5, 3, 9}) policy.Inserted(key, Arrival::kDemand);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 5);
   for (const ExpertKey key : {5, 9, 3}) policy.Touched(key);
-  EXPECT_EQ(policy.PickVictim(kAll), 5);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 5);
   policy.Removed(5);
-  EXPECT_EQ(policy.PickVictim(kAll), 9);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 9);
 }
 
 TEST(LfuPolicy, CountsOutliveEviction) {
   LfuPolicy policy(100);
-  policy.Inserted(1);
+  policy.Inserted(1, Arrival::kDemand);
   policy.Touched(1);
   policy.Touched(1);
   policy.Removed(1);
-  policy.Inserted(2);
+  policy.Inserted(2, Arrival::kDemand);
   policy.Touched(2);
-  policy.Inserted(1);
-  EXPECT_EQ(policy.PickVictim(kAll), 2);
+  policy.Inserted(1, Arrival::kDemand);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 2);
 }
 
 TEST(LfuPolicy, OldFameFades) {
   LfuPolicy policy(10);
-  policy.Inserted(0);
+  policy.Inserted(0, Arrival::kDemand);
   for (int use = 0; use < 50; ++use) policy.Touched(0);
-  policy.Inserted(1);
+  policy.Inserted(1, Arrival::kDemand);
   // Ten times as many uses as any count of key 0 survives, all by others.
-  policy.Inserted(2);
+  policy.Inserted(2, Arrival::kDemand);
   for (int use = 0; use < 500; ++use) policy.Touched(1 + use % 2);
-  EXPECT_EQ(policy.PickVictim(kAll), 0);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 0);
 }
 
 // The rule as the header tells it, without lists.
@@ -96,11 +96,11 @@ TEST(LfuPolicy, EqualsThePlainRuleThroughManyHalvings) {
       const bool is_resident = plain.resident().contains(key);
       if (!is_resident && plain.resident().size() == 8) {
         const ExpertKey victim = plain.Victim();
-        ASSERT_EQ(policy.PickVictim(kAll), victim) << "event " << i;
+        ASSERT_EQ(policy.PickVictim(0, kAll), victim) << "event " << i;
         policy.Removed(victim);
         plain.Remove(victim);
       }
-      is_resident ? policy.Touched(key) : policy.Inserted(key);
+      is_resident ? policy.Touched(key) : policy.Inserted(key, Arrival::kDemand);
       plain.Use(key);
     }
   }
@@ -108,12 +108,12 @@ TEST(LfuPolicy, EqualsThePlainRuleThroughManyHalvings) {
 
 TEST(LfuPolicy, CountsSaturate) {
   LfuPolicy policy(1000);
-  policy.Inserted(0);
-  policy.Inserted(1);
+  policy.Inserted(0, Arrival::kDemand);
+  policy.Inserted(1, Arrival::kDemand);
   for (int use = 0; use < 400; ++use) policy.Touched(0);
   for (int use = 0; use < 300; ++use) policy.Touched(1);
   // Both are at kCountMax: the older use goes.
-  EXPECT_EQ(policy.PickVictim(kAll), 0);
+  EXPECT_EQ(policy.PickVictim(0, kAll), 0);
 }
 
 }  // namespace

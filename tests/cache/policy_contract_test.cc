@@ -16,7 +16,9 @@ constexpr ExpertKey kKeyCount = 40;
 
 class PolicyContract : public testing::TestWithParam<const PolicyRow*> {
  protected:
-  std::unique_ptr<EvictionPolicy> Make() const { return GetParam()->make(kKeyCount); }
+  std::unique_ptr<EvictionPolicy> Make() const {
+    return PolicyChoice{.row = GetParam()}.Make({.key_count = kKeyCount});
+  }
 };
 
 // Plays seeded events on a policy and calls `check` with the residents and each victim picked.
@@ -38,13 +40,13 @@ void Play(EvictionPolicy& policy, uint64_t seed, int event_count, Check check) {
     if (resident.size() >= 12) {
       const uint64_t may_go = random();
       const auto evictable = [&](ExpertKey k) { return (may_go >> k & 1) != 0; };
-      const ExpertKey victim = policy.PickVictim(evictable);
+      const ExpertKey victim = policy.PickVictim(0, evictable);
       check(resident, evictable, victim);
       if (victim < 0) continue;
       policy.Removed(victim);
       resident.erase(victim);
     }
-    policy.Inserted(key);
+    policy.Inserted(key, Arrival::kDemand);
     resident.insert(key);
   }
 }
@@ -66,26 +68,26 @@ TEST_P(PolicyContract, VictimIsResidentAndEvictableAndFoundIfThereIsOne) {
 
 TEST_P(PolicyContract, PickingTwiceGivesTheSameVictim) {
   const auto policy = Make();
-  for (ExpertKey key = 0; key < 10; ++key) policy->Inserted(key);
+  for (ExpertKey key = 0; key < 10; ++key) policy->Inserted(key, Arrival::kDemand);
   policy->Touched(3);
   const auto all = [](ExpertKey) { return true; };
-  EXPECT_EQ(policy->PickVictim(all), policy->PickVictim(all));
+  EXPECT_EQ(policy->PickVictim(0, all), policy->PickVictim(0, all));
 }
 
 TEST_P(PolicyContract, EmptyHasNoVictim) {
-  EXPECT_EQ(Make()->PickVictim([](ExpertKey) { return true; }), -1);
+  EXPECT_EQ(Make()->PickVictim(0, [](ExpertKey) { return true; }), -1);
 }
 
 TEST_P(PolicyContract, RemovedIsNotPickedAgain) {
   const auto policy = Make();
-  for (ExpertKey key = 0; key < kKeyCount; ++key) policy->Inserted(key);
+  for (ExpertKey key = 0; key < kKeyCount; ++key) policy->Inserted(key, Arrival::kDemand);
   std::set<ExpertKey> picked;
   for (ExpertKey i = 0; i < kKeyCount; ++i) {
-    const ExpertKey victim = policy->PickVictim([](ExpertKey) { return true; });
+    const ExpertKey victim = policy->PickVictim(0, [](ExpertKey) { return true; });
     EXPECT_TRUE(picked.insert(victim).second);
     policy->Removed(victim);
   }
-  EXPECT_EQ(policy->PickVictim([](ExpertKey) { return true; }), -1);
+  EXPECT_EQ(policy->PickVictim(0, [](ExpertKey) { return true; }), -1);
 }
 
 TEST_P(PolicyContract, ReplaysTheSame) {
@@ -103,10 +105,10 @@ TEST_P(PolicyContract, TakesItsMemoryAtConstruction) {
   const auto policy = Make();
   const AllocationCount allocations;
   for (int round = 0; round < 200; ++round) {
-    for (ExpertKey key = 0; key < 10; ++key) policy->Inserted(key);
+    for (ExpertKey key = 0; key < 10; ++key) policy->Inserted(key, Arrival::kDemand);
     for (ExpertKey key = 0; key < 10; ++key) policy->Touched(key);
     for (ExpertKey key = 0; key < 10; ++key) {
-      policy->Removed(policy->PickVictim([](ExpertKey) { return true; }));
+      policy->Removed(policy->PickVictim(0, [](ExpertKey) { return true; }));
     }
   }
   EXPECT_EQ(allocations.Count(), 0);
@@ -120,13 +122,13 @@ INSTANTIATE_TEST_SUITE_P(Registry, PolicyContract, testing::ValuesIn([] {
                          [](const auto& row) { return std::string(row.param->name); });
 
 TEST(Policies, UnknownNameListsTheKnownOnes) {
-  const auto row = FindPolicy("clairvoyant");
+  const auto row = ChoosePolicy("clairvoyant");
   ASSERT_FALSE(row.ok());
   EXPECT_EQ(row.status().code(), absl::StatusCode::kInvalidArgument);
   const std::string message(row.status().message().data(), row.status().message().size());
   for (const PolicyRow& known : Policies()) {
     EXPECT_NE(message.find(known.name), std::string::npos) << message;
-    EXPECT_EQ((*FindPolicy(known.name))->name, known.name);
+    EXPECT_EQ((*ChoosePolicy(known.name)).row->name, known.name);
   }
 }
 

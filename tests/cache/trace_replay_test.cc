@@ -89,13 +89,13 @@ Score Replay(const std::vector<Event>& events, EvictionPolicy& policy, uint64_t 
       }
       while (resident_bytes + use.expert_bytes > budget_bytes) {
         const ExpertKey victim =
-            policy.PickVictim([&](ExpertKey key) { return !members.contains(key); });
+            policy.PickVictim(0, [&](ExpertKey key) { return !members.contains(key); });
         if (victim < 0) break;
         policy.Removed(victim);
         resident_bytes -= resident.at(victim);
         resident.erase(victim);
       }
-      policy.Inserted(use.key);
+      policy.Inserted(use.key, Arrival::kDemand);
       resident[use.key] = use.expert_bytes;
       resident_bytes += use.expert_bytes;
     }
@@ -111,7 +111,7 @@ class TraceReplay : public testing::Test {
     ASSERT_FALSE(events_.empty());
   }
   Score Run(std::string_view policy, uint64_t budget_mib) const {
-    return Replay(events_, *(*FindPolicy(policy))->make(kLayerCount * kExpertCount),
+    return Replay(events_, *ChoosePolicy(policy)->Make({.key_count = kLayerCount * kExpertCount}),
                   budget_mib << 20);
   }
   std::vector<Event> events_;
