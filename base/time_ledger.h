@@ -25,6 +25,7 @@ enum class Cause : uint8_t {
   kWaitDevice,     // nothing to do until the device has computed
   kHead,           // final norm and output product
   kSampling,       // logits to token
+  kPrefetch,       // guessing experts and asking for them ahead
   kScheduling,     // forming steps, bookkeeping
   kCount,
 };

@@ -8,6 +8,7 @@
 #include "device/buffer.h"
 #include "model/blocks/attention.h"
 #include "model/blocks/feed_forward.h"
+#include "model/blocks/lookahead.h"
 #include "model/blocks/mixture.h"
 #include "model/embedding_table.h"
 #include "model/rope.h"
@@ -120,7 +121,10 @@ void HostTrunk::FeedForward(const StepInput& input, int layer) {
 
 absl::Status HostTrunk::Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                                 StepObserver* observer) {
-  return stoker::Mixture(StepOf(input), layer, Layer(layer), experts, observer);
+  const Step step = StepOf(input);
+  return stoker::Mixture(step, layer, Layer(layer), experts, observer, [&] {
+    if (observer != nullptr) LookAhead(step, layer, weights_.layers, *observer);
+  });
 }
 
 // The rows that want logits are moved together to the front of `normed`.

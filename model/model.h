@@ -95,9 +95,10 @@ struct WorkspaceNeeds {
 class Model {
  public:
   struct Options {
-    int step_rows_max = 512;  // rows of the largest step
-    int logits_rows_max = 8;  // rows of a step that may want logits
-    int context_max = 4096;   // positions (rope tables, attention scratch)
+    int step_rows_max = 512;     // rows of the largest step
+    int logits_rows_max = 8;     // rows of a step that may want logits
+    int context_max = 4096;      // positions (rope tables, attention scratch)
+    int lookahead_rows_max = 0;  // rows of a step that routers are guessed for; 0: never
   };
   // bytes read so far and in all
   using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;

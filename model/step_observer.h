@@ -10,6 +10,8 @@ namespace stoker {
 
 struct StepRow;  // model/model.h
 
+inline constexpr int kLookaheadLayersMax = 4;
+
 // Called by the thread that runs the step, in the order of the layers. The spans are valid during
 // the call.
 class StepObserver {
@@ -22,10 +24,13 @@ class StepObserver {
   virtual void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
                          absl::Span<const float> weights) = 0;
   // How many of the mixture layers after this one should be guessed, by their norms and routers on
-  // this layer's state; 0: none, which costs nothing. Asked once a layer and step, after OnRouting.
+  // this layer's state, at most kLookaheadLayersMax; 0: none, which costs nothing. Asked once a
+  // layer and step, some time before OnLookahead.
   virtual int lookahead_layers(int /*layer*/) { return 0; }
   // A guess, made at `layer`, of what the router of `target_layer` will choose: [rows, count], best
-  // first, with their scores. After the layer's experts were asked for, before they are waited for.
+  // first, with their scores; `count` may exceed the experts that a token uses. Only of steps of at
+  // most Model::Options::lookahead_rows_max rows. After the layer's experts were asked for, before
+  // they are waited for.
   virtual void OnLookahead(int /*layer*/, int /*target_layer*/, int /*count*/,
                            absl::Span<const int32_t> /*experts*/,
                            absl::Span<const float> /*scores*/) {}

@@ -65,6 +65,19 @@ void CarveFeedForward(const ModelConfig& c, int64_t rows, KindSet kinds, Workspa
   w.plan = CarvePlan(c, rows, carver);
 }
 
+void CarveLookahead(const ModelConfig& c, int64_t rows, KindSet kinds, LookaheadArrays& look,
+                    Carver& carver) {
+  if (c.expert_count == 0 || rows == 0) return;
+  look.rows_max = rows;
+  look.normed = carver.Take<float>(rows * RowStride(c.hidden));
+  look.router = carver.Take<float>(rows * RowStride(c.expert_count));
+  look.outs = carver.Take<float*>(rows);
+  look.experts = carver.Take<int32_t>(rows * LookaheadCount(c));
+  look.scores = carver.Take<float>(rows * LookaheadCount(c));
+  look.input.Carve(carver,
+                   {.rows = rows, .cols = c.hidden, .panels = PanelCount(rows), .kinds = kinds});
+}
+
 }  // namespace
 
 bool IsTied(const ModelSpec& spec) {
@@ -89,6 +102,11 @@ int64_t FeedForwardWidth(const ModelConfig& c) {
   return std::max(has_dense_layers ? c.dense_ffn : 0, c.shared_ffn);
 }
 
+int LookaheadCount(const ModelConfig& c) {
+  const int offered = c.router.groups_used * (c.expert_count / c.router.group_count);
+  return std::min(2 * c.experts_used, offered);
+}
+
 Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, int thread_count,
                          Carver& carver) {
   const ModelConfig& c = spec.config;
@@ -105,6 +123,8 @@ Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, i
   w.tokens = carver.Take<int32_t>(rows);
   CarveAttention(c, rows, w, carver);
   CarveFeedForward(c, rows, kinds, w, carver);
+  CarveLookahead(c, std::min<int64_t>(rows, options.lookahead_rows_max), kinds, w.lookahead,
+                 carver);
   CarveWorkers(c, thread_count, w, carver);
   w.input.Carve(carver,
                 {.rows = rows, .cols = c.hidden, .panels = PanelCount(rows), .kinds = kinds});

@@ -23,6 +23,17 @@ struct AttentionTask {
   int32_t heads = 0;
 };
 
+// What routers are guessed in, for steps of few rows.
+struct LookaheadArrays {
+  int64_t rows_max = 0;
+  float* normed = nullptr;     // [rows, hidden]
+  float* router = nullptr;     // [rows, experts]
+  float** outs = nullptr;      // [rows]
+  int32_t* experts = nullptr;  // [rows, LookaheadCount], dense
+  float* scores = nullptr;     // [rows, LookaheadCount], dense
+  Activations input;           // of `normed`
+};
+
 // Arrays are [rows, width] with rows RowStride(width) floats apart unless said otherwise.
 struct Workspace {
   // Sizes that the arrays were carved for.
@@ -53,11 +64,12 @@ struct Workspace {
   float* chosen_weights = nullptr;  // [rows, top_k], dense
   ExpertPlan plan;
 
-  Activations input;       // of `normed`
-  Activations inner;       // of rows between two products: compressed query, attended, gated
-  ExpertArrays experts;    // gate, up and outs are those above
-  float** outs = nullptr;  // [4 * rows or pairs] output rows of products that run together
-  float* worker_floats = nullptr;     // [threads, attention_floats + latent_floats]
+  Activations input;  // of `normed`
+  Activations inner;  // of rows between two products: compressed query, attended, gated
+  LookaheadArrays lookahead;
+  ExpertArrays experts;            // gate, up and outs are those above
+  float** outs = nullptr;          // [4 * rows or pairs] output rows of products that run together
+  float* worker_floats = nullptr;  // [threads, attention_floats + latent_floats]
   std::byte* worker_bytes = nullptr;  // [threads, latent_bytes]
   int32_t* tokens = nullptr;          // [rows]
   AttentionTask* tasks = nullptr;     // [rows * heads]
@@ -72,6 +84,10 @@ bool IsTied(const ModelSpec& spec);
 KindSet KindsOf(const ModelSpec& spec);
 // The widest feed-forward that every row goes through.
 int64_t FeedForwardWidth(const ModelConfig& config);
+
+// Experts guessed a row: twice those that a token uses, because the router's lower ranks are where
+// guesses go wrong; less where the router's groups have no more to offer.
+int LookaheadCount(const ModelConfig& config);
 
 // Carves everything for steps of up to options.step_rows_max rows. With a counting carver this is
 // the plan.

@@ -20,18 +20,12 @@ void Route(const Step& step, const LayerWeights& w) {
   const MatmulArgs product = Product(w.router, work.input, out);
   RunProducts(step.ops, step.team, {&product, 1});
   ForEachRow(step, [&](int64_t row) {
-    step.ops.route({.logits = work.router + row * RowStride(c.expert_count),
-                    .bias = w.router_bias,
-                    .expert_count = c.expert_count,
-                    .top_k = c.experts_used,
-                    .group_count = c.router.group_count,
-                    .groups_used = c.router.groups_used,
-                    .group_score = c.router.group_score,
-                    .score = c.router.score,
-                    .normalize = c.router.normalize,
-                    .weight_scale = c.router.weight_scale,
-                    .experts = work.chosen + row * c.experts_used,
-                    .weights = work.chosen_weights + row * c.experts_used});
+    RouterArgs args = RouterArgsOf(c, w.router_bias);
+    args.logits = work.router + row * RowStride(c.expert_count);
+    args.top_k = c.experts_used;
+    args.experts = work.chosen + row * c.experts_used;
+    args.weights = work.chosen_weights + row * c.experts_used;
+    step.ops.route(args);
   });
 }
 
@@ -99,8 +93,19 @@ void SharedExpert(const Step& step, const LayerWeights& w) {
 
 }  // namespace
 
+RouterArgs RouterArgsOf(const ModelConfig& config, const float* bias) {
+  return {.bias = bias,
+          .expert_count = config.expert_count,
+          .group_count = config.router.group_count,
+          .groups_used = config.router.groups_used,
+          .group_score = config.router.group_score,
+          .score = config.router.score,
+          .normalize = config.router.normalize,
+          .weight_scale = config.router.weight_scale};
+}
+
 absl::Status Mixture(const Step& step, int layer, const LayerWeights& w, ExpertProvider& provider,
-                     StepObserver* observer) {
+                     StepObserver* observer, absl::FunctionRef<void()> meanwhile) {
   const ModelConfig& c = step.config;
   Workspace& work = step.work;
   {
@@ -116,6 +121,7 @@ absl::Status Mixture(const Step& step, int layer, const LayerWeights& w, ExpertP
   }
   RETURN_IF_ERROR(RequestExperts(provider, layer, work.plan));
   if (c.shared_ffn > 0) SharedExpert(step, w);
+  meanwhile();
   RETURN_IF_ERROR(ComputeExperts(step, layer, w, provider));
   const CauseScope cause(step.ledger, Cause::kExpertCompute);
   SumParts(step, w);

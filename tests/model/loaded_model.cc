@@ -38,7 +38,7 @@ RunResult LoadedModel::Step(const std::vector<StepRow>& rows) {
   result.logits.resize(count * static_cast<size_t>(config().vocab_count));
   result.hidden.resize(static_cast<size_t>(config().layer_count + 1) * count * hidden);
   const absl::Status status =
-      model_->Forward(rows, *kv_, provider_ == nullptr ? *experts_ : *provider_, nullptr, nullptr,
+      model_->Forward(rows, *kv_, provider_ == nullptr ? *experts_ : *provider_, observer_, nullptr,
                       {.logits = result.logits.data(),
                        .hidden = result.hidden.data(),
                        .hidden_block_stride = static_cast<int64_t>(count * hidden)});

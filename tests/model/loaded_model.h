@@ -49,6 +49,8 @@ class LoadedModel {
   RunResult Step(const std::vector<StepRow>& rows);
   // Where steps get their experts from; null: all of them in host memory.
   void Use(ExpertProvider* provider) { provider_ = provider; }
+  // Who is told of steps from here on; null: nobody.
+  void Observe(StepObserver* observer) { observer_ = observer; }
   void Reset();
 
  private:
@@ -62,6 +64,7 @@ class LoadedModel {
   std::unique_ptr<ExpertProvider> experts_;
   std::unique_ptr<KvCache> kv_;
   ExpertProvider* provider_ = nullptr;
+  StepObserver* observer_ = nullptr;
 };
 
 // The index of the largest, the first of equals.
