@@ -5,9 +5,9 @@ namespace stoker {
 
 std::string_view NameOf(Cause cause) {
   static constexpr std::string_view kNames[] = {
-      "other",          "embedding",  "attention", "router",      "dense",
-      "expert_compute", "wait_drive", "wait_copy", "wait_device", "head",
-      "sampling",       "prefetch",   "scheduling"};
+      "other",          "embedding", "attention",  "router",    "dense",
+      "expert_compute", "store",     "wait_drive", "wait_copy", "wait_device",
+      "head",           "sampling",  "prefetch",   "scheduling"};
   return kNames[static_cast<size_t>(cause)];
 }
 

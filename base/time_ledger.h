@@ -20,6 +20,7 @@ enum class Cause : uint8_t {
   kRouter,         // router product and choice of experts
   kDense,          // dense and shared-expert feed-forward
   kExpertCompute,  // routed experts
+  kStore,          // asking the expert store: claiming slots, handing reads to the kernel
   kWaitDrive,      // nothing to compute until an expert arrives from a file
   kWaitCopy,       // nothing to compute until a copy to or from the device is done
   kWaitDevice,     // nothing to do until the device has computed

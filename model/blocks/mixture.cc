@@ -119,7 +119,10 @@ absl::Status Mixture(const Step& step, int layer, const LayerWeights& w, ExpertP
   if (observer != nullptr) {
     observer->OnRouting(layer, c.experts_used, {work.chosen, pairs}, {work.chosen_weights, pairs});
   }
-  RETURN_IF_ERROR(RequestExperts(provider, layer, work.plan));
+  {
+    const CauseScope cause(step.ledger, Cause::kStore);
+    RETURN_IF_ERROR(RequestExperts(provider, layer, work.plan));
+  }
   if (c.shared_ffn > 0) SharedExpert(step, w);
   meanwhile();
   RETURN_IF_ERROR(ComputeExperts(step, layer, w, provider));

@@ -205,7 +205,10 @@ absl::Status QueueMixture(const DeviceMixture& m, int layer, ExpertProvider& pro
   if (observer != nullptr) {
     observer->OnRouting(layer, c.experts_used, {outbox.chosen, pairs}, {outbox.weights, pairs});
   }
-  RETURN_IF_ERROR(RequestExperts(provider, layer, m.host.plan));
+  {
+    const CauseScope cause(step.ledger, Cause::kStore);
+    RETURN_IF_ERROR(RequestExperts(provider, layer, m.host.plan));
+  }
   return ComputeExperts(m, layer, input, provider);
 }
 
