@@ -60,6 +60,7 @@ REGISTRIES = (
     ("kernels/formats/formats.h", re.compile(r"(?<=Formats = FormatList<)[^>]*"), WORD),
     ("tokenizer/registry.cc", re.compile(r"^    \{\.model = .*$", re.M), FIRST_QUOTED),
     ("tokenizer/pre_tokenization.cc", re.compile(r"(?<=Names\[\] = )\{[^}]*\}"), QUOTED),
+    ("runtime/trace/trace_formats.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("cli/commands/registry.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
 )
 

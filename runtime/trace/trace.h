@@ -51,7 +51,8 @@ struct TraceRow {
   bool is_prompt = false;
 };
 
-// What the routers of one layer decided for all rows of a step.
+// What the routers of one layer decided for the rows of a step: all of them, or fewer where the
+// last layer ran for the last rows alone (another program's traces).
 struct TraceRouting {
   int layer_index = 0;  // into TraceHeader::layers
   int top_k = 0;
@@ -83,8 +84,8 @@ struct TraceRange {
 
 struct TraceStep {
   int64_t step = 0;
-  int sequence_group =
-      0;  // foreign traces: a new number means that the store starts cold, if asked
+  // Foreign traces: a new number means that the store starts cold, if asked. Ascending.
+  int sequence_group = 0;
   TraceRange rows;
   TraceRange routings;
   TraceRange lookaheads;
@@ -106,7 +107,9 @@ struct Trace {
   std::vector<TraceRow> rows;
   std::vector<TraceRouting> routings;  // of a step: in the order in which the store was asked
   std::vector<uint16_t> ids;
-  std::vector<float> weights;
+  std::vector<float> weights;  // as ids; empty unless TraceHeader::weights_known
+  // As ids: whether the recording program had the expert in memory; empty where it does not say.
+  std::vector<uint8_t> was_resident;
   std::vector<TraceLookahead> lookaheads;
   std::vector<uint16_t> guesses;
   std::vector<TraceResidency> residency;
