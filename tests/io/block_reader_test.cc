@@ -17,6 +17,7 @@
 
 #include "base/status.h"
 #include "io/block_reader_choice.h"
+#include "io/modelled_reader.h"
 #include "tests/testing/gguf_writer.h"
 #include "tests/testing/memory_reader.h"
 #include "tests/testing/temporary_directory.h"
@@ -93,6 +94,13 @@ class BlockReaderContract : public ::testing::TestWithParam<Kind> {
       memory->PutFile(path_, {bytes, bytes + content_.size()});
       return memory;
     }
+    if (GetParam().name == "modelled") {
+      ModelledReader::ModelOptions model;
+      model.reader = options;
+      model.rate = 1e9;
+      model.latency_ns = 1000;
+      return std::make_unique<ModelledReader>(model, clock_, MakePreadReader(options));
+    }
     absl::StatusOr<BlockReaderChoice> choice = MakeBlockReader(GetParam().name, options);
     return choice.ok() ? std::move(choice->reader) : nullptr;
   }
@@ -100,6 +108,7 @@ class BlockReaderContract : public ::testing::TestWithParam<Kind> {
   TemporaryDirectory directory_{"."};
   std::string path_;
   std::vector<uint8_t> content_;
+  mutable RealClock clock_;
   std::unique_ptr<BlockReader> reader_;
 };
 
@@ -231,7 +240,8 @@ TEST_P(BlockReaderContract, ReadsUnderWayAreOverWhenTheReaderIsGone) {
 
 INSTANTIATE_TEST_SUITE_P(Readers, BlockReaderContract,
                          ::testing::Values(Kind{"uring"}, Kind{"uring", false}, Kind{"pread"},
-                                           Kind{"pread", false}, Kind{"memory"}),
+                                           Kind{"pread", false}, Kind{"memory"},
+                                           Kind{"modelled"}),
                          [](const auto& kind) {
                            return std::string(kind.param.name) +
                                   (kind.param.direct ? "" : "_buffered");
