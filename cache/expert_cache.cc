@@ -459,6 +459,7 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
     const bool is_vram = tier_options.kind == TierKind::kVram;
     if (is_vram && !has_vram) continue;
     SlotArena::Options arena;
+    if (options.addresses_only) arena.kind = SlotArena::Kind::kAddresses;
     if (has_vram) {
       arena = {.kind = is_vram ? SlotArena::Kind::kDevice : SlotArena::Kind::kPinned,
                .device = device};

@@ -62,6 +62,9 @@ struct CacheOptions {
   int layer_floor =
       -1;  // experts per layer kept from other layers; -1: chosen from the slots there are
   bool verify_hashes = true;
+  // For replays, without a device and hashes, over a reader that writes nothing: slots have
+  // addresses and no memory.
+  bool addresses_only = false;
   std::vector<Setting> settings;           // of policies and admissions
   std::vector<uint32_t> profile;           // uses by key, of earlier runs; empty: none known
   ResidencyObserver* residency = nullptr;  // may be null; must outlive the store

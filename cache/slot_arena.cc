@@ -24,7 +24,9 @@ absl::StatusOr<SlotArena> SlotArena::Create(uint64_t bytes, const Options& optio
     arena.device_ = *std::move(taken);
     return arena;
   }
-  absl::StatusOr<HostBuffer> taken = HostBuffer::Create(bytes);
+  absl::StatusOr<HostBuffer> taken =
+      HostBuffer::Create(bytes, options.kind == Kind::kAddresses ? HostBuffer::Touch::kLazily
+                                                                 : HostBuffer::Touch::kNow);
   if (!taken.ok()) return WithContext(taken.status(), "taking the arena for experts");
   arena.host_ = *std::move(taken);
   if (options.kind == Kind::kPinned) {

@@ -11,14 +11,15 @@
 
 namespace stoker {
 
-// Host memory, plain or pinned for a device, or device memory. Move-only; a device must outlive the
-// arena that was made for it.
+// Host memory, plain or pinned for a device, device memory, or addresses alone: host memory that is
+// reserved and takes none as long as nobody touches it. Move-only; a device must outlive the arena
+// that was made for it.
 class SlotArena {
  public:
-  enum class Kind : uint8_t { kHost, kPinned, kDevice };
+  enum class Kind : uint8_t { kHost, kAddresses, kPinned, kDevice };
   struct Options {
     Kind kind = Kind::kHost;
-    Device* device = nullptr;  // for all but kHost
+    Device* device = nullptr;  // for kPinned and kDevice
   };
   SlotArena() = default;
   // Of no bytes: takes nothing. ResourceExhausted when the memory cannot be had.
