@@ -85,6 +85,12 @@ void ModelFlags::DeclareDevice(CLI::App& app) {
       ->group("");
   app.add_option("--modelled-link", modelled_link, "Rate of its copies each way, as 24GB/s")
       ->group("");
+  // For those who study slower drives.
+  app.add_option("--modelled-drive", modelled_drive, "Read experts at this rate, as 200MB/s")
+      ->group("");
+  app.add_option("--modelled-drive-latency-us", options.modelled_drive.latency_us,
+                 "And each read after so many microseconds")
+      ->group("");
 }
 
 absl::Status ModelFlags::Check() {
@@ -121,7 +127,8 @@ absl::Status ModelFlags::CheckDevice() {
     options.modelled.memory_bytes = *bytes;
   }
   RETURN_IF_ERROR(rate("modelled-bandwidth", modelled_bandwidth, options.modelled.memory_rate));
-  return rate("modelled-link", modelled_link, options.modelled.link_rate);
+  RETURN_IF_ERROR(rate("modelled-link", modelled_link, options.modelled.link_rate));
+  return rate("modelled-drive", modelled_drive, options.modelled_drive.rate);
 }
 
 absl::Status ModelFlags::RequireModel() const { return RequireModelPath(options.model_path); }

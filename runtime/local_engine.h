@@ -27,7 +27,7 @@ namespace stoker {
 // What runtime/open.cc opens, in the order in which it is taken; released the other way round.
 struct EngineParts {
   const Clock* clock = nullptr;
-  std::unique_ptr<RealClock> own_clock;  // behind `clock` unless a test gave one
+  std::unique_ptr<RealClock> own_clock;  // behind `clock` unless a test gave one; of modelled drives
   std::function<int64_t()> system_time_ns;
   std::unique_ptr<TimeLedger> ledger;
   std::unique_ptr<Tokenizer> tokenizer;

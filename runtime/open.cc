@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "device/topology.h"
 #include "io/gguf.h"
+#include "io/modelled_reader.h"
 #include "kernels/backends.h"
 #include "runtime/budget.h"
 #include "runtime/device_choice.h"
@@ -79,12 +80,25 @@ absl::StatusOr<std::unique_ptr<BlockReader>> OpenReader(const EngineOptions& opt
   return std::move(choice.reader);
 }
 
+std::unique_ptr<BlockReader> SlowedDown(const ModelledDriveOptions& drive, Clock& clock,
+                                        std::unique_ptr<BlockReader> reader, EngineInfo& info) {
+  if (drive.rate == 0) return reader;
+  AddNotice(info, fmt::format("experts are read as from a drive of {} and {} us, which is modelled",
+                              FormatRate(drive.rate), drive.latency_us));
+  ModelledReader::ModelOptions model;
+  model.rate = drive.rate;
+  model.latency_ns = int64_t{drive.latency_us} * 1000;
+  return std::make_unique<ModelledReader>(model, clock, std::move(reader));
+}
+
 absl::StatusOr<std::unique_ptr<BlockReader>> OpenExpertReader(const EngineOptions& options,
                                                               const GgufModel& gguf,
                                                               const Engine::Parts& parts,
+                                                              Clock& drive_clock,
                                                               EngineInfo& info) {
   ASSIGN_OR_RETURN(std::unique_ptr<BlockReader> reader, OpenReader(options, info));
   if (parts.wrap_reader) reader = parts.wrap_reader(std::move(reader));
+  reader = SlowedDown(options.modelled_drive, drive_clock, std::move(reader), info);
   for (const std::string& path : gguf.paths()) RETURN_IF_ERROR(reader->AddFile(path).status());
   return reader;
 }
@@ -195,7 +209,7 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
 absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model::Progress& progress,
                                       const Engine::Parts& given) {
   EngineParts parts;
-  if (given.clock == nullptr) parts.own_clock = std::make_unique<RealClock>();
+  parts.own_clock = std::make_unique<RealClock>();
   parts.clock = given.clock != nullptr ? given.clock : parts.own_clock.get();
   parts.system_time_ns = given.system_time_ns ? given.system_time_ns : SystemTimeNs;
   parts.see_logits = given.see_logits;
@@ -212,7 +226,8 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   ASSIGN_OR_RETURN(parts.tokenizer, OpenTokenizer(gguf, spec.config));
   // Readers before the team: it may pin this thread, and threads made later would inherit that.
   ASSIGN_OR_RETURN(parts.trunk_reader, OpenReader(options, parts.info));
-  ASSIGN_OR_RETURN(parts.expert_reader, OpenExpertReader(options, gguf, given, parts.info));
+  ASSIGN_OR_RETURN(parts.expert_reader,
+                   OpenExpertReader(options, gguf, given, *parts.own_clock, parts.info));
   parts.team = std::make_unique<ThreadTeam>(TeamOptions(ReadTopology(), options.threads));
   parts.info.threads = parts.team->thread_count();
 

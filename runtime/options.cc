@@ -23,6 +23,7 @@ constexpr int kContextMax = 1 << 20;
 constexpr int kRowsMax = 1 << 16;
 constexpr int kSequencesMax = 256;
 constexpr int kGpusMax = 64;
+constexpr int kDriveLatencyUsMax = 1'000'000;
 
 struct PlaceName {
   std::string_view name;
@@ -99,6 +100,17 @@ absl::Status CheckDevice(const EngineOptions& o) {
   return absl::OkStatus();
 }
 
+absl::Status CheckModelledDrive(const ModelledDriveOptions& o) {
+  RETURN_IF_ERROR(CheckInt("modelled_drive_latency_us", o.latency_us, 0, kDriveLatencyUsMax));
+  if (o.rate < 0 || !std::isfinite(o.rate)) {
+    return OutOfRange("modelled_drive", fmt::format("{}", o.rate), "a rate such as 200MB/s");
+  }
+  if (o.latency_us == 0 || o.rate > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "modelled_drive_latency_us is given without modelled_drive: it is a property of a modelled "
+      "drive, and there is none\n  try: --modelled-drive 200MB/s too");
+}
+
 }  // namespace
 
 absl::StatusOr<PlaceRule> ParsePlaceRule(std::string_view text) {
@@ -156,6 +168,7 @@ absl::Status Validate(const EngineOptions& o) {
   RETURN_IF_ERROR(CheckInt("sequences_max", o.sequences_max, 1, kSequencesMax));
   RETURN_IF_ERROR(
       CheckInt("logits_rows_max", o.logits_rows_max, 0, kRowsMax, " (0: one per sequence)"));
+  RETURN_IF_ERROR(CheckModelledDrive(o.modelled_drive));
   return CheckDevice(o);
 }
 

@@ -51,6 +51,12 @@ struct ModelledGpuOptions {
   bool is_given() const { return memory_bytes != 0 || memory_rate != 0 || link_rate != 0; }
 };
 
+// A slower drive than there is, for experts. Rate 0: the drive as it is.
+struct ModelledDriveOptions {
+  double rate = 0;     // bytes a second
+  int latency_us = 0;  // of each read
+};
+
 struct EngineOptions {
   std::string model_path;
   MemoryBudget ram;                  // everything the process holds
@@ -75,6 +81,7 @@ struct EngineOptions {
       0;  // rows of a step whose logits are wanted (logits, perplexity); 0: one per sequence
   bool hidden_states = false;  // Evaluate may be asked for hidden states (their memory is planned)
   bool direct_io = true;
+  ModelledDriveOptions modelled_drive;
   // What holds and computes everything but routed experts, and shares these with the processor:
   // cpu (nothing but the processor), cuda, modelled, or auto: cuda where there is one, else cpu.
   std::string device = "auto";

@@ -36,6 +36,8 @@ class UsageTest(CliTest):
                             ([*MODELLED, "--modelled-memory", "0"], "modelled-memory"),
                             ([*MODELLED, "--modelled-link", "fast"], "modelled-link"),
                             ([*MODELLED, "--modelled-bandwidth", "0"], "modelled-bandwidth"),
+                            (["--modelled-drive", "slow"], "modelled-drive"),
+                            (["--modelled-drive-latency-us", "9"], "without modelled_drive"),
                             (["--top-p", "2"], "top_p"), (["--temp", "nan"], "temperature"),
                             (["-n", "0"], "--tokens")):
             with self.subTest(flags=flags):

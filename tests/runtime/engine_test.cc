@@ -327,6 +327,21 @@ TEST(Engine, ADriveThatFailsEndsTheStepsSequencesAndNotTheEngine) {
   EXPECT_TRUE(engine->last_error().ok());
 }
 
+TEST(Engine, AModelledDriveTakesItsTimeAndChangesNothingElse) {
+  EngineOptions options = SmallOptions();
+  const auto fast = OpenOrDie(options);
+  options.modelled_drive = {.rate = 5e8, .latency_us = 20};
+  const auto slow = OpenOrDie(options);
+  ASSERT_FALSE(slow->info().notices.empty());
+  EXPECT_THAT(slow->info().notices, testing::Contains(HasSubstr("500.00 MB/s and 20 us")));
+  const std::vector<TokenId> prompt = PromptIds(*fast);
+  EXPECT_EQ(Generate(*slow, GreedyRequest(prompt, 8)).tokens,
+            Generate(*fast, GreedyRequest(prompt, 8)).tokens);
+  const StepRecord& step = slow->last_step();
+  ASSERT_GT(step.read_bytes, 0u);
+  EXPECT_GE(static_cast<double>(step.drive_busy_ns), static_cast<double>(step.read_bytes) / 0.5);
+}
+
 // 200 greedy steps of a trained dense model, from BOS, against a text from another implementation.
 TEST(Engine, DenseModelTellsTheExpectedStory) {
   SKIP_WITHOUT_SHARED();

@@ -74,6 +74,11 @@ TEST(EngineOptions, EachOptionOutOfRangeIsNamedWithItsRange) {
   refused([](EngineOptions& o) { o.kv = "q8"; }, "kv", "q8", "f16, f32");
   refused([](EngineOptions& o) { o.device = "tpu"; }, "device", "tpu", "auto, cpu, cuda, modelled");
   refused([](EngineOptions& o) { o.gpu = -2; }, "gpu", "-2", "-1 to");
+  refused([](EngineOptions& o) { o.modelled_drive.rate = -1; }, "modelled_drive", "-1", "200MB/s");
+  refused([](EngineOptions& o) { o.modelled_drive = {.rate = 1e9, .latency_us = -1}; },
+          "modelled_drive_latency_us", "-1", "0 to");
+  refused([](EngineOptions& o) { o.modelled_drive.latency_us = 5; }, "modelled_drive_latency_us",
+          "without modelled_drive", "try:");
 }
 
 TEST(EngineOptions, WhatTheDeviceWouldNotUseIsRefusedNotDropped) {
