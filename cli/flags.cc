@@ -2,6 +2,7 @@
 #include "cli/flags.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -12,6 +13,8 @@
 
 #include "base/status.h"
 #include "base/units.h"
+#include "cli/parameter_flags.h"
+#include "runtime/choices.h"
 
 namespace stoker {
 namespace {
@@ -38,9 +41,6 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--threads", options.threads, "Threads; 0: one per physical core")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--policy", options.policy, "Which expert gives way: lru or lfu")
-      ->capture_default_str()
-      ->group(group);
   app.add_option("--chunk", options.chunk, "Prompt tokens a step; 0: all at once")
       ->capture_default_str()
       ->group(group);
@@ -57,8 +57,42 @@ void ModelFlags::Declare(CLI::App& app) {
                  "Positions per sequence; 0: the model's own, 512 to 4096")
       ->capture_default_str()
       ->group(group);
-  DeclareDevice(app);
+  app.add_option("--trace", options.trace_path,
+                 "A file in which every routing decision and step is recorded")
+      ->group(group);
   app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);
+  DeclareDevice(app);
+  DeclareExperts(app);
+  DeclareParameterFlags(app, TunableRows(), options.settings);
+}
+
+void ModelFlags::DeclareExperts(CLI::App& app) {
+  const std::string group = "Experts";
+  app.add_option("--policy", options.policy,
+                 fmt::format("Which expert gives way: {}", fmt::join(PolicyChoices(), ", ")))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--vram-policy", options.vram_policy,
+                 "The same in the device's memory; default: as --policy")
+      ->group(group);
+  app.add_option("--admission", options.admission,
+                 "Which expert that had to be read may stay, for another that goes")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--layer-floor", options.layer_floor,
+                 "Experts of each layer that other layers cannot push out; -1: chosen from the "
+                 "memory there is")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--prefetch", options.prefetch,
+                 "What guesses the experts that the next layers will need; none: nothing does")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--profile", options.profile,
+                 "How often each expert was used, kept between runs to start warm: a file, auto "
+                 "(one a model, in this user's cache), none")
+      ->capture_default_str()
+      ->group(group);
 }
 
 void ModelFlags::DeclareDevice(CLI::App& app) {

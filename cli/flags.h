@@ -38,6 +38,7 @@ struct ModelFlags {
 
  private:
   void DeclareDevice(CLI::App& app);
+  void DeclareExperts(CLI::App& app);
   absl::Status CheckDevice();
 };
 

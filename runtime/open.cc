@@ -175,8 +175,9 @@ absl::Status TakeStore(const GgufModel& gguf, const ExpertCatalog& experts,
     cache_options.place = parts.info.place;
     cache_options.rates = parts.info.links.value_or(LinkRates());
   }
-  cache_options.tiers.push_back(
-      {.budget_bytes = plan.arena_bytes + plan.staging_bytes, .policy = options.policy});
+  cache_options.tiers.push_back({.budget_bytes = plan.arena_bytes + plan.staging_bytes,
+                                 .policy = options.policy,
+                                 .admission = options.admission});
   cache_options.layer_floor = options.layer_floor;
   cache_options.settings = options.settings;
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());

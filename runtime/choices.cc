@@ -1,0 +1,26 @@
+// What the parts of a run can be chosen among by name, and the numbers that they are tuned by.
+#include "runtime/choices.h"
+
+#include "cache/policy.h"
+
+namespace stoker {
+namespace {
+
+template <typename Row>
+void AddTunable(absl::Span<const Row> registry, std::vector<TunableRow>& rows) {
+  for (const Row& row : registry) {
+    if (!row.parameters.empty()) rows.push_back({row.name, row.description, row.parameters});
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> PolicyChoices() { return PolicyNames(); }
+
+std::vector<TunableRow> TunableRows() {
+  std::vector<TunableRow> rows;
+  AddTunable(Policies(), rows);
+  return rows;
+}
+
+}  // namespace stoker
