@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "cache/bounded_queue.h"
+#include "cache/expert_hints.h"
 #include "cache/expert_layout.h"
 #include "cache/expert_loader.h"
 #include "cache/miss_log.h"
@@ -90,6 +91,10 @@ absl::Status CheckOptions(const CacheOptions& options, const CachePlan& plan) {
 // * (layers - 1) = slots - 1 (Tier::pins_max). Hence one slot is evictable, and the first waiting
 // miss would have taken it when it became so: in Request, at the last unpin or at the end of the
 // last copy, the only moments at which a slot can turn evictable while a request runs.
+//
+// Guesses change nothing about that. What they read is loading too, and ends by itself: then its
+// slot is Empty or evictable, and that is a further moment at which waiting misses are claimed for.
+// What they guard gives way when nobody else may.
 struct ExpertCache::State {
   struct Unpinning {
     int32_t slot = -1;
@@ -103,6 +108,7 @@ struct ExpertCache::State {
         ledger(time_ledger),
         device(options.device),
         place(options.place),
+        residency(options.residency),
         given_rates(options.rates),
         ready(layout.expert_count_max()),
         waiting(layout.expert_count_max()),
@@ -120,6 +126,11 @@ struct ExpertCache::State {
   bool StartLoad(ExpertKey key);
   void Poll(BlockReader::Wait wait);
   void LoadEnded(const ExpertLoader::Outcome& outcome);
+  void HintEnded(const ExpertLoader::Outcome& outcome);
+  void NoteEvicted(ExpertKey key);
+  void BeginAsking(int layer_index, absl::Span<const int32_t> experts);
+  void EndAsking();
+  void IssueHints();
   void WaitForOne();
   absl::Status GiveUp();
   int outstanding() const {
@@ -145,16 +156,19 @@ struct ExpertCache::State {
   TimeLedger* const ledger;
   Device* const device;
   const PlaceRule place;
+  ResidencyObserver* const residency;
   const LinkRates given_rates;
   std::vector<Tier> tiers;  // fastest first
   std::unique_ptr<ExpertLoader> loader;
   std::unique_ptr<TierExchange> exchange;  // null without slots in VRAM
+  std::unique_ptr<ExpertHints> hints;      // null when no guesses are taken
 
   BoundedQueue<int32_t> ready;      // slots, residents first
   BoundedQueue<ExpertKey> waiting;  // misses in the order asked
   BoundedQueue<ExpertKey> to_copy;  // to the device, in the order chosen
-  int loading_count = 0;
-  absl::Status failure;  // why the running request will fail
+  int loading_count = 0;            // guesses that nobody asked for left out
+  bool has_room_of_hint = false;    // since waiting misses were claimed for last
+  absl::Status failure;             // why the running request will fail
 
   std::vector<PlaceCandidate> candidates;  // in RAM since the last choice of places
   std::vector<int32_t> rows;               // of the running request, by expert of the layer
@@ -206,15 +220,22 @@ bool ExpertCache::State::StartLoad(ExpertKey key) {
     if (tiers.front().HasRoom(size_class) && !landing().HasRoom(size_class)) return false;
   }
   const Tier::Claimed claimed = landing().Claim(key);
-  if (claimed.evicted >= 0) {
-    evicted_step[claimed.evicted] = step;
-    ++counts.evictions;
-    --counts.resident;
-  }
+  if (claimed.evicted >= 0) NoteEvicted(claimed.evicted);
   if (claimed.slot < 0) return false;
   ++loading_count;
   loader->Start(claimed.slot, key, landing().pool().data(claimed.slot));
   return true;
+}
+
+void ExpertCache::State::NoteEvicted(ExpertKey key) {
+  evicted_step[key] = step;
+  ++counts.evictions;
+  --counts.resident;
+  if (residency != nullptr) {
+    residency->OnResidency(ResidencyChange::kEvicted, layout.id(key),
+                           layout.layer_of(key).expert_bytes);
+  }
+  if (hints != nullptr) hints->Left(key);
 }
 
 void ExpertCache::State::Poll(BlockReader::Wait wait) {
@@ -223,10 +244,47 @@ void ExpertCache::State::Poll(BlockReader::Wait wait) {
   counts.retries = loader->retries();
   counts.busy_ns = loader->busy_ns();
   if (!candidates.empty()) PlaceCandidates(true);
+  if (std::exchange(has_room_of_hint, false)) ClaimWaiting();
+}
+
+void ExpertCache::State::HintEnded(const ExpertLoader::Outcome& outcome) {
+  if (hints->Ended(outcome)) ++counts.resident;
+  has_room_of_hint = true;
+}
+
+// Before the experts of a layer are looked for: what guesses brought by now counts as there, and
+// what they brought or guarded in vain is free to go.
+void ExpertCache::State::BeginAsking(int layer_index, absl::Span<const int32_t> experts) {
+  if (hints->is_loading()) Poll(BlockReader::Wait::kNo);
+  hints->Asked(layer_index, experts);
+  if (hints->is_loading()) Poll(BlockReader::Wait::kNo);
+}
+
+// Once all are: demand has been submitted, and takes the slots that guesses are read into if it
+// cannot do without.
+void ExpertCache::State::EndAsking() {
+  if (loading_count > 0 || !waiting.empty()) hints->NoteDelay();
+  if (!waiting.empty()) hints->CancelLoads();
+  IssueHints();
+}
+
+// While demand is outstanding it is left to Collect to look at the drive: a failure is its to tell.
+void ExpertCache::State::IssueHints() {
+  const bool is_idle = loading_count == 0 && waiting.empty() && failure.ok();
+  if (is_idle && (hints->is_loading() || hints->has_more())) {
+    const CauseScope scope(ledger, Cause::kPrefetch);
+    if (hints->is_loading()) Poll(BlockReader::Wait::kNo);
+    hints->Issue([this](ExpertKey key) { NoteEvicted(key); });
+  }
+  counts.hints = hints->total();
 }
 
 void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
+  if (outcome.priority == ReadPriority::kHint) return HintEnded(outcome);
   --loading_count;
+  const int64_t evicted = evicted_step[outcome.key];
+  MissReason reason = evicted < 0 ? MissReason::kNeverSeen : MissReason::kEvicted;
+  if (hints != nullptr) reason = hints->TakeReason(outcome.key, evicted);
   Tier& tier = TierOf(outcome.slot);
   const bool is_staged = IsInVram(outcome.slot);
   if (is_staged) exchange->EndStaging(outcome.slot, outcome.status.ok());
@@ -242,9 +300,12 @@ void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
     ready.Push(outcome.slot);
   }
   ++counts.resident;
-  const int64_t evicted = evicted_step[outcome.key];
-  misses.Add({.id = layout.id(outcome.key),
-              .reason = evicted < 0 ? MissReason::kNeverSeen : MissReason::kEvicted,
+  const ExpertId id = layout.id(outcome.key);
+  if (residency != nullptr) {
+    residency->OnResidency(ResidencyChange::kRead, id, outcome.read_bytes);
+  }
+  misses.Add({.id = id,
+              .reason = reason,
               .evicted_step = evicted,
               .read_ns = outcome.read_ns,
               .read_bytes = outcome.read_bytes});
@@ -367,7 +428,8 @@ void ExpertCache::State::WaitOverTiers() {
   while (ready.empty() && failure.ok() && outstanding() > 0) {
     const bool needs_room = !to_copy.empty() || !waiting.empty();
     const bool is_device_busy = exchange->is_busy() || !unpinnings.empty();
-    if (loader->is_busy()) {
+    // What is read on guesses hands nothing over; its slots can only help those that have none.
+    if (loading_count > 0 || (loader->is_busy() && !waiting.empty())) {
       const CauseScope scope(ledger, Cause::kWaitDrive);
       if (!needs_room || !is_device_busy) {
         Poll(BlockReader::Wait::kUntilOne);
@@ -417,6 +479,7 @@ void ExpertCache::State::AwaitDevice() {
 ExpertCache::ExpertCache(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 ExpertCache::~ExpertCache() {
+  state_->waiting.Clear();
   while (state_->loader->is_busy()) state_->Poll(BlockReader::Wait::kUntilOne);
   while (!state_->unpinnings.empty()) {
     const State::Unpinning unpinning = state_->unpinnings.Pop();
@@ -444,6 +507,12 @@ absl::StatusOr<std::unique_ptr<ExpertCache>> ExpertCache::Create(
                                                         .file_names = options.file_names,
                                                         .slot_count = slot_count},
                                                        reader, clock));
+  if (options.hint_loads_max > 0) {
+    state->hints = std::make_unique<ExpertHints>(state->layout, options.hint_loads_max,
+                                                 absl::MakeSpan(state->tiers), *state->loader,
+                                                 options.residency);
+    state->landing().Guard(state->hints->guards());
+  }
   reader.RegisterMemory(state->landing().pool().arena().span());
   if (state->exchange != nullptr) reader.RegisterMemory(state->exchange->staging().span());
   return std::unique_ptr<ExpertCache>(new ExpertCache(std::move(state)));
@@ -478,11 +547,12 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
   candidates.reserve(layout.expert_count_max());
   rows.resize(layout.expert_count_max());
   unpinnings = BoundedQueue<Unpinning>(kReleasesMax);
-  ASSIGN_OR_RETURN(
-      exchange,
-      TierExchange::Create(
-          layout, {.device = device, .staging_bytes = plan.staging_bytes, .rates = options.rates},
-          tiers.front(), tiers.back(), clock));
+  ASSIGN_OR_RETURN(exchange, TierExchange::Create(layout,
+                                                  {.device = device,
+                                                   .staging_bytes = plan.staging_bytes,
+                                                   .rates = options.rates,
+                                                   .residency = options.residency},
+                                                  tiers.front(), tiers.back(), clock));
   return absl::OkStatus();
 }
 
@@ -501,6 +571,7 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
     if (!s.device_failure.ok()) return s.device_failure;
     s.device_backlog_bytes = 0;
   }
+  if (s.hints != nullptr) s.BeginAsking(s.layout.layer_index(layer), experts);
   // Residents first, all of them: no miss of this request may take one that comes later in it.
   for (const int32_t expert : experts) {
     CHECK(expert >= 0 && expert < place.expert_count);
@@ -513,9 +584,15 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
     const ExpertKey key = place.first_key + experts[i];
     if (s.exchange != nullptr) s.NoteUse(key, rows.empty() ? 1 : rows[i]);
     if (Tier* tier = s.TierWith(key)) {
-      CHECK(tier->pool().state(tier->Find(key)) != SlotState::kLoading);  // asked for twice
-      ++s.counts.hits;
       tier->Touch(key);
+      if (tier->pool().state(tier->Find(key)) == SlotState::kLoading) {
+        CHECK(s.hints != nullptr);  // else asked for twice
+        s.hints->Join(key);
+        ++s.counts.misses;
+        ++s.loading_count;
+        continue;
+      }
+      ++s.counts.hits;
       s.HandOver(tier->Find(key));
       continue;
     }
@@ -524,6 +601,7 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
   }
   if (!s.candidates.empty()) s.PlaceCandidates(false);
   if (s.loading_count > 0) s.loader->Kick();
+  if (s.hints != nullptr) s.EndAsking();
   return absl::OkStatus();
 }
 
@@ -549,6 +627,7 @@ absl::StatusOr<int> ExpertCache::Collect(absl::Span<ExpertRef> out, Wait wait) {
       out[count++] = ExpertRef(this, slot, id, tier.parts(slot));
     }
   }
+  if (s.hints != nullptr) s.IssueHints();
   return count;
 }
 
@@ -579,8 +658,34 @@ const LinkRates& ExpertCache::rates() const {
   return s.exchange != nullptr ? s.exchange->estimates().rates() : s.given_rates;
 }
 
+void ExpertCache::Guess(int layer, absl::Span<const int32_t> experts) {
+  State& s = *state_;
+  if (s.hints == nullptr) return;
+  s.hints->Guess(s.layout.layer_index(layer), experts);
+  s.counts.hints = s.hints->total();
+}
+
+void ExpertCache::WithdrawGuesses() {
+  if (state_->hints == nullptr) return;
+  state_->hints->WithdrawAll();
+  state_->IssueHints();  // begins nothing: takes note of what was given up
+}
+
+void ExpertCache::IssueHints() {
+  if (state_->hints != nullptr) state_->IssueHints();
+}
+
+absl::Span<const HintCounts> ExpertCache::hint_counts() const {
+  return state_->hints != nullptr ? state_->hints->counts() : absl::Span<const HintCounts>();
+}
+
+uint64_t ExpertCache::HintTableBytes(const ExpertCatalog& catalog) {
+  return ExpertHints::PlanBytes(catalog);
+}
+
 void ExpertCache::BeginStep(int64_t step) {
   state_->step = step;
+  if (state_->hints != nullptr) state_->hints->BeginStep(step);
   state_->misses.Clear();
 }
 
@@ -605,6 +710,22 @@ void ExpertCache::ReportVram(CounterVisitor& visitor) const {
   visitor.Gauge("cache_rate_copy_out", rates.copy_out);
 }
 
+void ExpertCache::ReportHints(CounterVisitor& visitor) const {
+  const HintCounts& hints = state_->hints->total();
+  visitor.Counter("cache_hints_issued", hints.issued);
+  visitor.Counter("cache_hints_used", hints.used);
+  visitor.Counter("cache_hints_late", hints.late);
+  visitor.Counter("cache_hints_dropped", hints.dropped);
+  visitor.Counter("cache_hints_wasted", hints.wasted);
+  visitor.Counter("cache_hints_unread", hints.unread);
+  visitor.Counter("cache_hint_used_bytes", hints.used_bytes);
+  visitor.Counter("cache_hint_late_bytes", hints.late_bytes);
+  visitor.Counter("cache_hint_wasted_bytes", hints.wasted_bytes);
+  visitor.Counter("cache_hint_delay_bytes", hints.delay_bytes);
+  visitor.Gauge("cache_hints_loading", static_cast<double>(state_->hints->loading_count()));
+  visitor.Gauge("cache_hints_unused", static_cast<double>(state_->hints->unused_count()));
+}
+
 void ExpertCache::Report(CounterVisitor& visitor) const {
   const CacheCounts& counts = state_->counts;
   visitor.Counter("cache_hits", counts.hits);
@@ -616,6 +737,7 @@ void ExpertCache::Report(CounterVisitor& visitor) const {
   visitor.Counter("cache_busy_ns", static_cast<uint64_t>(counts.busy_ns));
   visitor.Gauge("cache_resident", static_cast<double>(counts.resident));
   if (state_->exchange != nullptr) ReportVram(visitor);
+  if (state_->hints != nullptr) ReportHints(visitor);
   for (const Tier& tier : state_->tiers) tier.Report(visitor);
 }
 

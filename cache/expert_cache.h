@@ -68,7 +68,8 @@ struct CacheOptions {
   std::vector<Setting> settings;           // of policies and admissions
   std::vector<uint32_t> profile;           // uses by key, of earlier runs; empty: none known
   ResidencyObserver* residency = nullptr;  // may be null; must outlive the store
-  std::vector<std::string> file_names;     // by file number, for messages; may be left empty
+  int hint_loads_max = 0;  // experts read on guesses at once; 0: the store takes no guesses
+  std::vector<std::string> file_names;  // by file number, for messages; may be left empty
 };
 
 // Slots of one size, computed before anything is taken.
@@ -115,17 +116,38 @@ absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBud
                                     int pins_min, absl::Span<const size_t> alignments);
 
 // Why an expert that a step needed was not there.
-enum class MissReason : uint8_t { kNeverSeen, kEvicted };
+enum class MissReason : uint8_t {
+  kNeverSeen,
+  kEvicted,
+  kHintLate,     // guessed, and still being read
+  kHintDropped,  // guessed, and given up before it was read; in this step
+};
 
 struct MissRecord {
   ExpertId id = {};
   MissReason reason = MissReason::kNeverSeen;
   int64_t evicted_step = -1;  // the step in which it was evicted last
-  int64_t read_ns = 0;        // from submission to arrival
+  int64_t read_ns = 0;        // from submission to arrival; of a late hint: from being asked for
   uint64_t read_bytes = 0;
 };
 
-// Counts since the start; hits + misses = experts requested.
+// What came of guesses since the start, in experts. Reads begun are used, late, dropped, wasted, or
+// not decided yet: being read, or resident and not asked for.
+struct HintCounts {
+  uint64_t issued = 0;        // reads begun
+  uint64_t used = 0;          // brought before a step asked for them
+  uint64_t late = 0;          // still being read when a step asked for them
+  uint64_t dropped = 0;       // given up while being read, or failed
+  uint64_t wasted = 0;        // brought, and evicted without having been asked for
+  uint64_t unread = 0;        // guessed right, but not begun when a step asked for them
+  uint64_t used_bytes = 0;    // of the experts
+  uint64_t late_bytes = 0;    // of the experts
+  uint64_t wasted_bytes = 0;  // of the experts wasted, and what was read of those dropped
+  uint64_t delay_bytes = 0;   // that may have been read before what a step waited for
+};
+
+// Counts since the start; hits + misses = experts requested. One that arrived on a guess before it
+// was asked for is a hit, one that was late is a miss.
 struct CacheCounts {
   uint64_t hits = 0;
   uint64_t vram_hits = 0;  // of these, in VRAM when asked for
@@ -142,11 +164,13 @@ struct CacheCounts {
   uint64_t host_experts = 0;      // handed out for the host to compute
   uint64_t device_experts = 0;    // for the device
   int64_t copy_wait_ns = 0;       // Collect blocked for copies only
+  HintCounts hints;
 };
 
 class ExpertCache final : public ExpertProvider {
  public:
   static constexpr int kReadAttemptsMax = 4;
+  static constexpr int kGuessMax = 64;  // experts of a guess that are heeded
 
   // Takes the arena. `reader` has the catalog's files added already, and is used by this object
   // alone from here on. `ledger` (may be null) is switched to kWaitDrive while Collect blocks.
@@ -162,6 +186,18 @@ class ExpertCache final : public ExpertProvider {
   absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) override;
   int outstanding() const override;
   void NoteHostCompute(uint64_t bytes, uint64_t row_bytes, int64_t ns) override;
+
+  // Guesses what a layer will be asked for next, best first, distinct; see ExpertHints. Replaces
+  // the layer's earlier guess. Reads begin once no demand is outstanding, in Request, Collect and
+  // IssueHints. Without hint_loads_max a guess is passed over.
+  void Guess(int layer, absl::Span<const int32_t> experts);
+  void WithdrawGuesses();
+  // Looks at the drive, and has it read what was guessed if it is idle.
+  void IssueHints();
+  // By layer of the catalog; empty when the store takes no guesses.
+  absl::Span<const HintCounts> hint_counts() const;
+  // What taking guesses adds to CachePlan::overhead_bytes.
+  static uint64_t HintTableBytes(const ExpertCatalog& catalog);
 
   // Marks the border between steps: misses are recorded per step.
   void BeginStep(int64_t step);
@@ -182,6 +218,7 @@ class ExpertCache final : public ExpertProvider {
  private:
   struct State;
   void ReportVram(CounterVisitor& visitor) const;
+  void ReportHints(CounterVisitor& visitor) const;
   explicit ExpertCache(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -70,11 +70,12 @@ absl::Status ExpertLoader::CheckReach(const ExpertLayout::Layer& layer,
       FileName(part.range.file), layer.layer, end, file_bytes));
 }
 
-void ExpertLoader::Start(int32_t slot, ExpertKey key, std::byte* target) {
+void ExpertLoader::Start(int32_t slot, ExpertKey key, std::byte* target, ReadPriority priority) {
   Load& load = loads_[slot];
   CHECK(load.reads_left == 0);
   load.key = key;
   load.target = target;
+  load.priority = priority;
   load.start_ns = clock_.NowNs();
   load.reads_left = layout_.layer_of(key).part_count;
   load.read_bytes = 0;
@@ -84,6 +85,36 @@ void ExpertLoader::Start(int32_t slot, ExpertKey key, std::byte* target) {
     queue_.Push(static_cast<uint32_t>(slot * kExpertPartsMax + p));
   }
   if (load_count_++ == 0) busy_since_ns_ = load.start_ns;
+}
+
+void ExpertLoader::Promote(int32_t slot) {
+  Load& load = loads_[slot];
+  CHECK(load.reads_left > 0 && load.priority == ReadPriority::kHint);
+  load.priority = ReadPriority::kDemand;
+  load.start_ns = clock_.NowNs();
+  load.status = absl::OkStatus();
+  for (int p = 0; p < layout_.layer_of(load.key).part_count; ++p) {
+    const auto tag = static_cast<uint32_t>(slot * kExpertPartsMax + p);
+    Read& read = load.reads[p];
+    if (!std::exchange(read.is_lost, false)) {
+      reader_.Promote(tag);
+      continue;
+    }
+    read.attempts = 0;
+    ++load.reads_left;
+    queue_.Push(tag);
+  }
+}
+
+bool ExpertLoader::Cancel(int32_t slot) {
+  Load& load = loads_[slot];
+  CHECK(load.reads_left > 0 && load.priority == ReadPriority::kHint);
+  bool is_cancelled = false;
+  for (int p = 0; p < layout_.layer_of(load.key).part_count; ++p) {
+    is_cancelled |= reader_.Cancel(static_cast<uint32_t>(slot * kExpertPartsMax + p));
+  }
+  if (is_cancelled && load.status.ok()) load.status = absl::CancelledError();
+  return is_cancelled;
 }
 
 void ExpertLoader::Kick() {
@@ -101,7 +132,7 @@ void ExpertLoader::SubmitQueued() {
                     .target = load.target + read.place.position + read.done_bytes,
                     .bytes = read.place.read_bytes - read.done_bytes,
                     .tag = tag},
-                   ReadPriority::kDemand);
+                   load.priority);
   }
 }
 
@@ -121,11 +152,15 @@ void ExpertLoader::Complete(const ReadCompletion& completion, Ended ended) {
     read_bytes_ += static_cast<uint64_t>(completion.result);
     load.read_bytes += static_cast<uint64_t>(completion.result);
   }
-  if (load.status.ok() && NeedsMore(load, read, completion.result)) {
-    ++retries_;
+  // Given up as a hint, and wanted again before that was noticed.
+  const bool is_wanted_again = load.status.ok() && completion.result == -ECANCELED;
+  if (is_wanted_again) read.attempts = 0;
+  if (is_wanted_again || (load.status.ok() && NeedsMore(load, read, completion.result))) {
+    if (!is_wanted_again) ++retries_;
     queue_.Push(static_cast<uint32_t>(completion.tag));
     return;
   }
+  read.is_lost = !load.status.ok() && !IsComplete(read, completion.result);
   if (--load.reads_left == 0) End(static_cast<int32_t>(completion.tag / kExpertPartsMax), ended);
 }
 
@@ -133,7 +168,7 @@ void ExpertLoader::Complete(const ReadCompletion& completion, Ended ended) {
 // there although the superset is not: it can reach past the end of the file.
 bool ExpertLoader::NeedsMore(Load& load, Read& read, int64_t result) {
   if (result > 0) {
-    if (read.done_bytes + result >= read.place.skip + read.place.bytes) return false;
+    if (IsComplete(read, result)) return false;
     const size_t alignment = reader_.alignment(read.place.file);
     const size_t progress = static_cast<size_t>(result) / alignment * alignment;
     read.done_bytes += progress;
@@ -160,6 +195,7 @@ void ExpertLoader::End(int32_t slot, Ended ended) {
   ended({.slot = slot,
          .key = load.key,
          .status = std::exchange(load.status, absl::OkStatus()),
+         .priority = load.priority,
          .read_ns = now_ns - load.start_ns,
          .read_bytes = load.read_bytes});
 }

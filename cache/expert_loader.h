@@ -16,10 +16,13 @@
 
 namespace stoker {
 
-// One load is one expert: up to four aligned reads, all submitted at once as demand. A short read
-// is resumed from the last aligned byte that came; EINTR, EAGAIN and EIO are read again, at most
-// kAttemptsMax times in a row without progress; anything else, and a file that ends too early,
-// fails the load. Loads do not touch each other: one that fails leaves the rest to end as they may.
+// One load is one expert: up to four aligned reads, all submitted at once. A short read is resumed
+// from the last aligned byte that came; EINTR, EAGAIN and EIO are read again, at most kAttemptsMax
+// times in a row without progress; anything else, and a file that ends too early, fails the load.
+// Loads do not touch each other: one that fails leaves the rest to end as they may.
+//
+// A load on a hint is the same with reads that come after all demand, and can be given up or turned
+// into demand until it has ended.
 //
 // When the last read of a load is in, each file it came from is identified again (it must be what
 // it was at creation) and the XXH3 of its parts, chained, is compared with that of the first time.
@@ -41,7 +44,8 @@ class ExpertLoader {
     int32_t slot = -1;
     ExpertKey key = -1;
     absl::Status status;
-    int64_t read_ns = 0;      // from Start to here
+    ReadPriority priority = ReadPriority::kDemand;
+    int64_t read_ns = 0;      // from Start or Promote to here
     uint64_t read_bytes = 0;  // supersets
   };
   using Ended = absl::FunctionRef<void(const Outcome&)>;
@@ -54,7 +58,13 @@ class ExpertLoader {
 
   // Queues the reads of an expert into the slot's memory, which must be aligned to the layout's
   // slot alignment and stay there until the load has ended. The slot has no load under way.
-  void Start(int32_t slot, ExpertKey key, std::byte* target);
+  void Start(int32_t slot, ExpertKey key, std::byte* target,
+             ReadPriority priority = ReadPriority::kDemand);
+  // Of a load on a hint that has not ended. Promote: it is waited for from now on; what of it was
+  // given up or could not be read is read anew. Cancel: what has not entered the drive is not read,
+  // and the load ends as Cancelled; false, and it goes on, when nothing of it can be spared.
+  void Promote(int32_t slot);
+  bool Cancel(int32_t slot);
   // Hands queued reads to the reader, and those to the kernel.
   void Kick();
   // Takes completions, waiting for one if told to, and calls `ended` for each load that ended.
@@ -71,10 +81,12 @@ class ExpertLoader {
     ExpertLayout::PartRead place;
     size_t done_bytes = 0;  // a multiple of the file's alignment
     int attempts = 0;       // in a row without progress
+    bool is_lost = false;   // ended without what it was for
   };
   struct Load {
     ExpertKey key = -1;
     std::byte* target = nullptr;
+    ReadPriority priority = ReadPriority::kDemand;
     int reads_left = 0;
     int64_t start_ns = 0;
     uint64_t read_bytes = 0;
@@ -88,6 +100,9 @@ class ExpertLoader {
   absl::Status CheckReach(const ExpertLayout::Layer& layer, const ExpertLayout::Part& part) const;
   void SubmitQueued();
   void Complete(const ReadCompletion& completion, Ended ended);
+  static bool IsComplete(const Read& read, int64_t result) {
+    return result > 0 && read.done_bytes + result >= read.place.skip + read.place.bytes;
+  }
   bool NeedsMore(Load& load, Read& read, int64_t result);
   bool MayRetry(Load& load, Read& read, int64_t result);
   void End(int32_t slot, Ended ended);

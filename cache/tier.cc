@@ -95,6 +95,24 @@ Tier::Claimed Tier::Claim(ExpertKey key) {
   return claimed;
 }
 
+Tier::Claimed Tier::ClaimOnHint(ExpertKey key, Evictable may_go) {
+  CHECK(Find(key) < 0);
+  const int layer_index = layout_->layer_index_of(key);
+  const int size_class = layout_->layers()[layer_index].size_class;
+  Claimed claimed = {.slot = pool_.Claim(size_class)};
+  if (claimed.slot < 0) {
+    claimed.evicted = policies_[size_class]->PickVictim(key, [&](ExpertKey resident) {
+      return IsEvictable(resident, layer_index) && may_go(resident);
+    });
+    if (claimed.evicted < 0) return claimed;
+    Evict(Find(claimed.evicted));
+    claimed.slot = pool_.Claim(size_class);
+  }
+  AddResident(claimed.slot, key, Arrival::kHint);
+  Unkeep(claimed.slot);
+  return claimed;
+}
+
 bool Tier::HasRoom(int size_class) const {
   return class_resident_counts_[size_class] < class_slot_counts_[size_class] &&
          pool_.has_empty(size_class);
@@ -117,14 +135,14 @@ int32_t Tier::ClaimTransit(ExpertKey key) {
   return slot;
 }
 
-void Tier::AddResident(int32_t slot, ExpertKey key) {
+void Tier::AddResident(int32_t slot, ExpertKey key, Arrival arrival) {
   const int layer_index = layout_->layer_index_of(key);
   const int size_class = layout_->layers()[layer_index].size_class;
   slot_of_key_[key] = slot;
   ++layer_resident_counts_[layer_index];
   ++class_resident_counts_[size_class];
   ++resident_count_;
-  policies_[size_class]->Inserted(key, Arrival::kDemand);
+  policies_[size_class]->Inserted(key, arrival);
   Occupy(slot, key);
 }
 
@@ -149,8 +167,14 @@ bool Tier::IsEvictable(ExpertKey key, int for_layer) const {
 ExpertKey Tier::Victim(ExpertKey incoming) {
   const int layer_index = layout_->layer_index_of(incoming);
   const int size_class = layout_->layers()[layer_index].size_class;
-  return policies_[size_class]->PickVictim(
-      incoming, [&](ExpertKey key) { return IsEvictable(key, layer_index); });
+  EvictionPolicy& policy = *policies_[size_class];
+  if (!guards_.empty()) {
+    const ExpertKey victim = policy.PickVictim(incoming, [&](ExpertKey key) {
+      return guards_[key] == 0 && IsEvictable(key, layer_index);
+    });
+    if (victim >= 0) return victim;
+  }
+  return policy.PickVictim(incoming, [&](ExpertKey key) { return IsEvictable(key, layer_index); });
 }
 
 ExpertKey Tier::EvictFor(ExpertKey incoming) {

@@ -57,6 +57,12 @@ class Tier {
     ExpertKey evicted = -1;  // who was there
   };
   Claimed Claim(ExpertKey key);
+  // As Claim, on a guess: only a resident for which `may_go` holds gives way, and the slot is not
+  // kept.
+  Claimed ClaimOnHint(ExpertKey key, Evictable may_go);
+  // Residents that give way only where nobody else may: by key, not 0; none when empty. What the
+  // span is of must outlive the tier, and may change.
+  void Guard(absl::Span<const uint8_t> guards) { guards_ = guards; }
   // Takes an Empty slot beyond those set aside for transit; else -1. Loading and kept.
   bool HasRoom(int size_class) const;
   bool has_slots(int size_class) const { return pool_.slot_count(size_class) > 0; }
@@ -105,7 +111,7 @@ class Tier {
   bool IsEvictable(ExpertKey key, int for_layer) const;
   ExpertKey EvictFor(ExpertKey incoming);
   void Occupy(int32_t slot, ExpertKey key);
-  void AddResident(int32_t slot, ExpertKey key);
+  void AddResident(int32_t slot, ExpertKey key, Arrival arrival = Arrival::kDemand);
   void LeavePolicy(int32_t slot);
   void Forget(int32_t slot);
   void FreeIdleTransit(int32_t slot);
@@ -120,6 +126,7 @@ class Tier {
   std::vector<Resident> residents_;             // by slot
   std::vector<int32_t> slot_of_key_;            // -1: not here
   std::vector<int32_t> layer_resident_counts_;  // by layer index; Loading ones included
+  absl::Span<const uint8_t> guards_;            // by key; see Guard
 };
 
 }  // namespace stoker

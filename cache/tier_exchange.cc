@@ -16,6 +16,7 @@ TierExchange::TierExchange(const ExpertLayout& layout, const Options& options, T
     : layout_(layout),
       vram_(vram),
       ram_(ram),
+      residency_(options.residency),
       estimates_(options.rates),
       mover_(*options.device, clock, estimates_),
       promotion_(layout.key_count()),
@@ -95,6 +96,7 @@ int32_t TierExchange::Promote(ExpertKey key, int32_t from) {
   vram_.ArrivesWith(slot, ready);
   vram_.BeginMove(slot);
   ram_.BeginMove(from);
+  Tell(ResidencyChange::kPromoted, key);
   return slot;
 }
 
@@ -181,8 +183,14 @@ void TierExchange::Ended(const ExpertMover::Move& move) {
       ram_.Arrived(move.target);
       ram_.Unkeep(move.target);
       vram_.EndLeave(move.source);
+      Tell(ResidencyChange::kDemoted, move.key);
       return;
   }
+}
+
+void TierExchange::Tell(ResidencyChange change, ExpertKey key) const {
+  if (residency_ == nullptr) return;
+  residency_->OnResidency(change, layout_.id(key), layout_.layer_of(key).slot_bytes);
 }
 
 // The promoted expert's slot in RAM is what its victim gets. The victim's own copy came in before

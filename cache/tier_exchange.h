@@ -43,6 +43,7 @@ class TierExchange {
     Device* device = nullptr;
     uint64_t staging_bytes = 0;
     LinkRates rates;
+    ResidencyObserver* residency = nullptr;  // may be null
   };
   // Takes and pins the staging ring. All that is passed by reference must outlive the exchange.
   static absl::StatusOr<std::unique_ptr<TierExchange>> Create(const ExpertLayout& layout,
@@ -96,10 +97,12 @@ class TierExchange {
   void Ended(const ExpertMover::Move& move);
   void EndPromotion(const ExpertMover::Move& move);
   std::byte* StagingData(int index) const;
+  void Tell(ResidencyChange change, ExpertKey key) const;
 
   const ExpertLayout& layout_;
   Tier& vram_;
   Tier& ram_;
+  ResidencyObserver* const residency_;
   SlotArena staging_;
   std::array<int32_t, kStagingSlots> staged_slots_;  // by buffer: for which VRAM slot; -1: free
   LinkEstimates estimates_;

@@ -51,9 +51,10 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
     UncountedReader reader(faults);
     const VirtualClock clock;
     TimeLedger ledger(clock);
-    auto cache =
-        *ExpertCache::Create(files.catalog(), PlanWithSlots(files, 6, 512),
-                             RamOnly(std::string(policy.name), -1), reader, clock, &ledger);
+    CacheOptions options = RamOnly(std::string(policy.name), -1);
+    options.hint_loads_max = 2;
+    auto cache = *ExpertCache::Create(files.catalog(), PlanWithSlots(files, 6, 512), options,
+                                      reader, clock, &ledger);
     std::vector<int32_t> experts(20);
     for (int i = 0; i < 20; ++i) experts[i] = i * 7 % 20;
     const AllocationCount allocations;
@@ -61,6 +62,7 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
     for (int step = 0; step < 50; ++step) {
       cache->BeginStep(step);
       for (int layer = 0; layer < 4; ++layer) {
+        cache->Guess((layer + 1) % 4, absl::MakeSpan(experts).subspan(10, 3));
         ASSERT_TRUE(cache->Request(layer, absl::MakeSpan(experts).first(1 + step % 20)).ok());
         ExpertRef ref;
         while (*cache->Collect({&ref, 1}, ExpertProvider::Wait::kUntilOne) > 0) {
@@ -72,6 +74,7 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
     EXPECT_EQ(allocations.Count(), 0) << policy.name;
     EXPECT_EQ(handed_over, cache->counts().hits + cache->counts().misses);
     EXPECT_GT(cache->counts().retries, 100u);
+    EXPECT_GT(cache->counts().hints.issued, 10u);
   }
 }
 

@@ -27,6 +27,8 @@ struct MemoryStoreOptions {
   uint64_t seed = 1;
   bool is_manual = false;  // see MemoryReader
   FaultReader::Faults faults = {};
+  int hint_loads_max = 0;
+  ResidencyObserver* residency = nullptr;
 };
 
 inline MemoryReader::MemoryOptions MemoryOptions(size_t alignment, uint64_t seed, bool is_manual) {
@@ -48,6 +50,8 @@ class MemoryStore {
     files.AddTo(memory);
     CacheOptions cache_options = RamOnly(options.policy, options.layer_floor);
     cache_options.verify_hashes = options.verify_hashes;
+    cache_options.hint_loads_max = options.hint_loads_max;
+    cache_options.residency = options.residency;
     cache_options.file_names = files.names();
     auto created =
         ExpertCache::Create(files.catalog(), plan, cache_options, reader, clock, &ledger);

@@ -36,6 +36,7 @@ struct TieredStoreOptions {
   uint64_t seed = 1;
   bool is_manual = false;  // see MemoryReader
   FaultReader::Faults faults = {};
+  int hint_loads_max = 0;
   ModelledRates device_rates = {.copy_in_bytes_per_second = 1e9, .copy_out_bytes_per_second = 1e9};
 };
 
@@ -71,6 +72,7 @@ class TieredStore {
     cache_options.place = options.place;
     cache_options.rates = options.rates;
     cache_options.layer_floor = options.layer_floor;
+    cache_options.hint_loads_max = options.hint_loads_max;
     cache_options.file_names = files.names();
     auto created =
         ExpertCache::Create(files.catalog(), plan, cache_options, reader, clock, &ledger);

@@ -21,7 +21,8 @@ using Wait = ExpertProvider::Wait;
 // read experts later than they were handed over, reads that fail, in two size classes.
 class TieredRun {
  public:
-  explicit TieredRun(uint64_t seed) : random_(seed), store_(Options(seed)) {}
+  explicit TieredRun(uint64_t seed, int hint_loads_max = 0)
+      : random_(seed), has_hints_(hint_loads_max > 0), store_(Options(seed, hint_loads_max)) {}
   ~TieredRun() { kept_.clear(); }
 
   void Step(int step) {
@@ -37,6 +38,7 @@ class TieredRun {
     }
     std::shuffle(experts.begin(), experts.end(), random_);
     for (size_t i = 0; i < experts.size(); ++i) rows.push_back(1 + Below(30));
+    if (has_hints_) Guess(experts);
     requested_ += experts.size();
     seen_.clear();
     ASSERT_TRUE(store_.cache->Request(layer_, experts, rows).ok());
@@ -69,8 +71,9 @@ class TieredRun {
   int Below(int limit) { return static_cast<int>(random_() % static_cast<uint64_t>(limit)); }
   double Rate() { return 1e8 * (1 + Below(100)); }
 
-  TieredStoreOptions Options(uint64_t seed) {
+  TieredStoreOptions Options(uint64_t seed, int hint_loads_max) {
     TieredStoreOptions options;
+    options.hint_loads_max = hint_loads_max;
     options.files = {.layer_count = 5,
                      .expert_count = 10,
                      .first_layer = 1,
@@ -94,6 +97,14 @@ class TieredRun {
     options.device_rates = {.copy_in_bytes_per_second = Rate() * slowness,
                             .copy_out_bytes_per_second = Rate() * slowness};
     return options;
+  }
+
+  // Half of what comes, and anything for any layer.
+  void Guess(std::vector<int32_t> experts) {
+    experts.resize(experts.size() / 2);
+    store_.cache->Guess(layer_, experts);
+    store_.cache->Guess(1 + Below(5), {{Below(5), 5 + Below(5)}});
+    for (int i = Below(4); i > 0; --i) store_.cache->IssueHints();
   }
 
   // At some expert's part, once: an error that is retried, or one that is not.
@@ -140,7 +151,9 @@ class TieredRun {
 
   void CheckCounts() const {
     EXPECT_EQ(store_.cache->outstanding(), 0);
-    EXPECT_EQ(store_.reader.in_flight(), 0u);
+    if (!has_hints_) {
+      EXPECT_EQ(store_.reader.in_flight(), 0u);
+    }
     const CacheCounts& counts = store_.cache->counts();
     EXPECT_EQ(counts.hits + counts.misses, requested_);
     EXPECT_LE(counts.vram_hits, counts.hits);
@@ -148,6 +161,7 @@ class TieredRun {
   }
 
   std::mt19937_64 random_;
+  const bool has_hints_;
   TieredStore store_;
   std::vector<ExpertRef> kept_;  // also from earlier requests
   std::set<int32_t> seen_;       // of the running request
@@ -177,10 +191,27 @@ TEST(TiersSimulation, RandomRunsKeepEveryPromise) {
   EXPECT_GT(computed, 10'000);
 }
 
+TEST(TiersSimulation, GuessesBreakNoPromise) {
+  HintCounts sum;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    TieredRun run(seed, 1 + static_cast<int>(seed % 3));
+    for (int step = 0; step < 150; ++step) run.Step(step);
+    run.CheckRest();
+    sum.used += run.counts().hints.used;
+    sum.late += run.counts().hints.late;
+    sum.wasted += run.counts().hints.wasted;
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(sum.used, 100u);
+  EXPECT_GT(sum.late, 100u);
+  EXPECT_GT(sum.wasted, 100u);
+}
+
 TEST(TiersSimulation, RunsReplayExactly) {
   for (uint64_t seed = 1; seed <= 10; ++seed) {
-    TieredRun first(seed);
-    TieredRun second(seed);
+    TieredRun first(seed, static_cast<int>(seed % 2));
+    TieredRun second(seed, static_cast<int>(seed % 2));
     for (int step = 0; step < 60; ++step) {
       first.Step(step);
       second.Step(step);

@@ -1,0 +1,256 @@
+// Guards, loads on hints, and the account of what they were good for.
+#include "cache/expert_hints.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace stoker {
+
+ExpertHints::ExpertHints(const ExpertLayout& layout, int loads_max, absl::Span<Tier> tiers,
+                         ExpertLoader& loader, ResidencyObserver* residency)
+    : layout_(layout),
+      loads_max_(loads_max),
+      tiers_(tiers),
+      loader_(loader),
+      residency_(residency),
+      entries_(layout.key_count()),
+      guards_(layout.key_count(), 0),
+      guarded_(layout.classes().size(), 0),
+      guesses_(layout.layers().size()),
+      counts_(layout.layers().size()) {
+  for (size_t c = 0; c < layout.classes().size(); ++c) {
+    guard_max_.push_back(landing().pool().slot_count(static_cast<int>(c)) / kGuardShare);
+  }
+  loading_.reserve(static_cast<size_t>(loads_max));
+}
+
+uint64_t ExpertHints::PlanBytes(const ExpertCatalog& catalog) {
+  constexpr uint64_t kFixedBytes = 4096;
+  return kFixedBytes + static_cast<uint64_t>(catalog.expert_count()) * (sizeof(Entry) + 1) +
+         catalog.layers.size() * (sizeof(Guesses) + sizeof(HintCounts) + 2 * sizeof(int64_t));
+}
+
+bool ExpertHints::IsHere(ExpertKey key) const {
+  return std::any_of(tiers_.begin(), tiers_.end(),
+                     [key](const Tier& tier) { return tier.Find(key) >= 0; });
+}
+
+bool ExpertHints::TryGuard(ExpertKey key) {
+  const int size_class = layout_.layer_of(key).size_class;
+  if (guarded_[size_class] >= guard_max_[size_class]) return false;
+  CHECK(guards_[key] == 0);
+  guards_[key] = 1;
+  ++guarded_[size_class];
+  return true;
+}
+
+void ExpertHints::Unguard(ExpertKey key) {
+  if (guards_[key] == 0) return;
+  guards_[key] = 0;
+  --guarded_[layout_.layer_of(key).size_class];
+}
+
+// The guess that named the expert is gone.
+void ExpertHints::Withdraw(ExpertKey key) {
+  Unguard(key);
+  if (entries_[key].stage == Stage::kLoading) loader_.Cancel(landing().Find(key));
+}
+
+void ExpertHints::Clear(Guesses& guesses) {
+  if (guesses.next < guesses.count) --pending_count_;
+  guesses.count = 0;
+  guesses.next = 0;
+}
+
+void ExpertHints::Mark(int layer_index, absl::Span<const int32_t> experts) {
+  const ExpertLayout::Layer& layer = layout_.layers()[layer_index];
+  ++mark_;
+  for (const int32_t expert : experts) {
+    CHECK(expert >= 0 && expert < layer.expert_count);
+    entries_[layer.first_key + expert].mark = mark_;
+  }
+}
+
+void ExpertHints::Guess(int layer_index, absl::Span<const int32_t> experts) {
+  const ExpertKey first_key = layout_.layers()[layer_index].first_key;
+  experts = experts.subspan(0, ExpertCache::kGuessMax);
+  Mark(layer_index, experts);
+  Guesses& guesses = guesses_[layer_index];
+  for (int i = 0; i < guesses.count; ++i) {
+    if (entries_[guesses.keys[i]].mark != mark_) Withdraw(guesses.keys[i]);
+  }
+  Clear(guesses);
+  for (const int32_t expert : experts) {
+    const ExpertKey key = first_key + expert;
+    guesses.keys[guesses.count++] = key;
+    if (guards_[key] == 0 && landing().Find(key) >= 0) TryGuard(key);
+  }
+  if (guesses.count > 0) ++pending_count_;
+}
+
+void ExpertHints::WithdrawAll() {
+  for (Guesses& guesses : guesses_) {
+    for (int i = 0; i < guesses.count; ++i) Withdraw(guesses.keys[i]);
+    Clear(guesses);
+  }
+}
+
+void ExpertHints::Asked(int layer_index, absl::Span<const int32_t> experts) {
+  const ExpertLayout::Layer& layer = layout_.layers()[layer_index];
+  asked_ = layer_index;
+  Mark(layer_index, experts);
+  for (const int32_t expert : experts) {
+    const ExpertKey key = layer.first_key + expert;
+    Entry& entry = entries_[key];
+    entry.used_step = step_;
+    if (entry.stage != Stage::kBrought) continue;
+    entry.stage = Stage::kNone;
+    --unused_count_;
+    Count(key, [&](HintCounts& counts) {
+      ++counts.used;
+      counts.used_bytes += layer.expert_bytes;
+    });
+    Tell(ResidencyChange::kHintUsed, key, layer.expert_bytes);
+  }
+  Guesses& guesses = guesses_[layer_index];
+  for (int i = 0; i < guesses.count; ++i) {
+    const ExpertKey key = guesses.keys[i];
+    if (entries_[key].mark != mark_) {
+      Withdraw(key);
+      continue;
+    }
+    Unguard(key);
+    if (IsHere(key)) continue;
+    entries_[key].dropped_step = step_;  // guessed right, and not even begun
+    Count(key, [](HintCounts& counts) { ++counts.unread; });
+    Tell(ResidencyChange::kHintDropped, key, 0);
+  }
+  Clear(guesses);
+}
+
+void ExpertHints::Join(ExpertKey key) {
+  Entry& entry = entries_[key];
+  CHECK(entry.stage == Stage::kLoading);  // else the expert was asked for twice
+  entry.stage = Stage::kLate;
+  RemoveLoading(key);
+  const uint64_t bytes = layout_.layer_of(key).expert_bytes;
+  Count(key, [bytes](HintCounts& counts) {
+    ++counts.late;
+    counts.late_bytes += bytes;
+  });
+  Tell(ResidencyChange::kHintUsed, key, bytes);
+  loader_.Promote(landing().Find(key));
+}
+
+MissReason ExpertHints::TakeReason(ExpertKey key, int64_t evicted_step) {
+  Entry& entry = entries_[key];
+  if (entry.stage == Stage::kLate) {
+    entry.stage = Stage::kNone;
+    return MissReason::kHintLate;
+  }
+  if (entry.dropped_step == step_) return MissReason::kHintDropped;
+  return evicted_step < 0 ? MissReason::kNeverSeen : MissReason::kEvicted;
+}
+
+// What the drive has begun cannot be taken back: with few hints at once, about one expert.
+void ExpertHints::NoteDelay() {
+  if (loading_.empty()) return;
+  const uint64_t bytes = layout_.layer_of(loading_.front()).expert_bytes;
+  Count(loading_.front(), [bytes](HintCounts& counts) { counts.delay_bytes += bytes; });
+}
+
+// The best guess of the layer that is asked for next; -1 when there is none that may be read.
+ExpertKey ExpertHints::TakeNext() {
+  const int layer_count = static_cast<int>(guesses_.size());
+  for (int distance = 1; distance <= layer_count && pending_count_ > 0; ++distance) {
+    const int layer_index = (asked_ + distance) % layer_count;
+    const int size_class = layout_.layers()[layer_index].size_class;
+    Guesses& guesses = guesses_[layer_index];
+    while (guesses.next < guesses.count) {
+      const ExpertKey key = guesses.keys[guesses.next];
+      if (!IsHere(key) && guarded_[size_class] >= guard_max_[size_class]) break;
+      if (++guesses.next == guesses.count) --pending_count_;
+      if (!IsHere(key)) return key;
+    }
+  }
+  return -1;
+}
+
+bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
+  // Nobody is evicted while demand has VRAM to fill.
+  const int size_class = layout_.layer_of(key).size_class;
+  const bool has_room = tiers_.size() > 1 && tiers_.front().HasRoom(size_class);
+  if (has_room && !landing().HasRoom(size_class)) return false;
+  const Tier::Claimed claimed = landing().ClaimOnHint(key, [this](ExpertKey resident) {
+    return guards_[resident] == 0 && entries_[resident].used_step != step_;
+  });
+  if (claimed.evicted >= 0) evicted(claimed.evicted);
+  if (claimed.slot < 0) return false;
+  CHECK(TryGuard(key));
+  entries_[key].stage = Stage::kLoading;
+  loading_.push_back(key);
+  Count(key, [](HintCounts& counts) { ++counts.issued; });
+  loader_.Start(claimed.slot, key, landing().pool().data(claimed.slot), ReadPriority::kHint);
+  return true;
+}
+
+void ExpertHints::Issue(Evicted evicted) {
+  bool is_started = false;
+  while (has_more()) {
+    const ExpertKey key = TakeNext();
+    if (key < 0) break;
+    is_started |= Load(key, evicted);
+  }
+  if (is_started) loader_.Kick();
+}
+
+void ExpertHints::CancelLoads() {
+  for (const ExpertKey key : loading_) loader_.Cancel(landing().Find(key));
+}
+
+void ExpertHints::RemoveLoading(ExpertKey key) {
+  loading_.erase(std::find(loading_.begin(), loading_.end(), key));
+}
+
+bool ExpertHints::Ended(const ExpertLoader::Outcome& outcome) {
+  const ExpertKey key = outcome.key;
+  CHECK(entries_[key].stage == Stage::kLoading);
+  RemoveLoading(key);
+  if (outcome.status.ok()) {
+    entries_[key].stage = Stage::kBrought;
+    ++unused_count_;
+    landing().Arrived(outcome.slot);
+    Tell(ResidencyChange::kReadOnHint, key, outcome.read_bytes);
+    return true;
+  }
+  entries_[key].stage = Stage::kNone;
+  entries_[key].dropped_step = step_;
+  Unguard(key);
+  landing().Failed(outcome.slot);
+  Count(key, [&](HintCounts& counts) {
+    ++counts.dropped;
+    counts.wasted_bytes += outcome.read_bytes;
+  });
+  Tell(ResidencyChange::kHintDropped, key, outcome.read_bytes);
+  return false;
+}
+
+void ExpertHints::Left(ExpertKey key) {
+  Unguard(key);
+  if (entries_[key].stage != Stage::kBrought) return;
+  entries_[key].stage = Stage::kNone;
+  --unused_count_;
+  const uint64_t bytes = layout_.layer_of(key).expert_bytes;
+  Count(key, [bytes](HintCounts& counts) {
+    ++counts.wasted;
+    counts.wasted_bytes += bytes;
+  });
+  Tell(ResidencyChange::kHintWasted, key, bytes);
+}
+
+void ExpertHints::Tell(ResidencyChange change, ExpertKey key, uint64_t bytes) {
+  if (residency_ != nullptr) residency_->OnResidency(change, layout_.id(key), bytes);
+}
+
+}  // namespace stoker

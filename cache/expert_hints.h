@@ -1,0 +1,131 @@
+// Guesses of what layers will be asked for: whom they keep from eviction, and what they read ahead.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
+#include "cache/expert_cache.h"
+#include "cache/expert_layout.h"
+#include "cache/expert_loader.h"
+#include "cache/tier.h"
+
+namespace stoker {
+
+// A guess names experts of one layer, best first, and stands until the layer has been asked for,
+// another guess replaces it, or it is withdrawn. Meanwhile
+//
+// - those of its experts that are in RAM are guarded: they give way only where nobody else may;
+// - those that are nowhere are read as hints, behind all demand: layers in the order in which they
+//   will be asked for, best first, `loads_max` at a time. Each takes an Empty slot of RAM, or that
+//   of a resident that was not used in the running step, is not guarded and is not needed for its
+//   layer's floor; and is guarded from then on.
+//
+// Guards are bounded to a share of each class's slots, so that most of them stay the policy's to
+// rule. A load whose guess is gone is given up, as far as the drive has not begun it. One that a
+// step asks for becomes demand. One that fails is forgotten: nobody was promised anything. VRAM is
+// filled by use alone.
+//
+// One thread; allocates nothing after creation.
+class ExpertHints {
+ public:
+  // Slots of a class that guesses may hold: one in so many. Where the slots hold what four tokens
+  // use, that is what one token uses.
+  static constexpr int64_t kGuardShare = 4;
+
+  // Told of an expert that leaves the store because a guess brings in another.
+  using Evicted = absl::FunctionRef<void(ExpertKey)>;
+
+  // `tiers` fastest first, the last is the one that files are read into. All that is passed, but
+  // for a null observer, must outlive this.
+  ExpertHints(const ExpertLayout& layout, int loads_max, absl::Span<Tier> tiers,
+              ExpertLoader& loader, ResidencyObserver* residency);
+  // What the tables take, rounded up.
+  static uint64_t PlanBytes(const ExpertCatalog& catalog);
+
+  // By key, not 0: guarded.
+  absl::Span<const uint8_t> guards() const { return guards_; }
+
+  void BeginStep(int64_t step) { step_ = step; }
+  // The guess of a layer, ExpertCache::kGuessMax experts at most; replaces an earlier one. Reads
+  // nothing yet.
+  void Guess(int layer_index, absl::Span<const int32_t> experts);
+  void WithdrawAll();
+  // The layer is asked for, so its guess has served.
+  void Asked(int layer_index, absl::Span<const int32_t> experts);
+  // Of an expert that Asked named and that is being read on a guess: it is demand now.
+  void Join(ExpertKey key);
+  // Why a step missed an expert that has now been read, or could not be. Forgets that it was late.
+  MissReason TakeReason(ExpertKey key, int64_t evicted_step);
+  // A step reads from files now, and the loads of guesses may be in its way.
+  void NoteDelay();
+  // Begins to read what is guessed. Only while no demand is under way.
+  void Issue(Evicted evicted);
+  void CancelLoads();
+  // A load that was not joined has ended; whether its expert is resident now.
+  bool Ended(const ExpertLoader::Outcome& outcome);
+  // An expert left the store.
+  void Left(ExpertKey key);
+
+  bool is_loading() const { return !loading_.empty(); }
+  int loading_count() const { return static_cast<int>(loading_.size()); }
+  bool has_more() const { return pending_count_ > 0 && loading_count() < loads_max_; }
+  const HintCounts& total() const { return total_; }
+  absl::Span<const HintCounts> counts() const { return counts_; }  // by layer index
+  // Experts that guesses brought, resident and not asked for yet.
+  int64_t unused_count() const { return unused_count_; }
+
+ private:
+  enum class Stage : uint8_t { kNone, kLoading, kLate, kBrought };
+  struct Entry {
+    int64_t used_step = -1;
+    int64_t dropped_step = -1;
+    uint32_t mark = 0;
+    Stage stage = Stage::kNone;
+  };
+  struct Guesses {
+    int count = 0;
+    int next = 0;  // to be read
+    std::array<ExpertKey, ExpertCache::kGuessMax> keys;
+  };
+
+  Tier& landing() { return tiers_.back(); }
+  bool IsHere(ExpertKey key) const;
+  bool TryGuard(ExpertKey key);
+  void Unguard(ExpertKey key);
+  void Withdraw(ExpertKey key);
+  void Clear(Guesses& guesses);
+  void Mark(int layer_index, absl::Span<const int32_t> experts);
+  ExpertKey TakeNext();
+  bool Load(ExpertKey key, Evicted evicted);
+  void RemoveLoading(ExpertKey key);
+  void Tell(ResidencyChange change, ExpertKey key, uint64_t bytes);
+  template <typename Change>
+  void Count(ExpertKey key, Change change) {
+    change(counts_[layout_.layer_index_of(key)]);
+    change(total_);
+  }
+
+  const ExpertLayout& layout_;
+  const int loads_max_;
+  const absl::Span<Tier> tiers_;
+  ExpertLoader& loader_;
+  ResidencyObserver* const residency_;
+  std::vector<Entry> entries_;      // by key
+  std::vector<uint8_t> guards_;     // by key
+  std::vector<int64_t> guard_max_;  // by class
+  std::vector<int64_t> guarded_;    // by class
+  std::vector<Guesses> guesses_;    // by layer index
+  std::vector<ExpertKey> loading_;  // begun on a guess and not joined, in order
+  std::vector<HintCounts> counts_;  // by layer index
+  HintCounts total_;
+  int64_t step_ = 0;
+  int asked_ = 0;          // layer index asked for last
+  int pending_count_ = 0;  // guesses with experts that have not been looked at
+  int64_t unused_count_ = 0;
+  uint32_t mark_ = 0;
+};
+
+}  // namespace stoker
