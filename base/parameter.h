@@ -4,6 +4,10 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 namespace stoker {
 
@@ -22,5 +26,12 @@ struct Setting {
   std::string key;
   double value = 0;
 };
+
+// One value a parameter of the row called `row`: the last that `settings` has for it, else its own.
+// Settings of other rows are passed over. InvalidArgument: a parameter that the row does not have
+// (listing those it has), a value out of range or not whole (with the range and the reason).
+absl::StatusOr<std::vector<double>> ChooseParameters(std::string_view row,
+                                                     absl::Span<const ParameterRow> parameters,
+                                                     absl::Span<const Setting> settings);
 
 }  // namespace stoker
