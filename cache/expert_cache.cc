@@ -216,8 +216,7 @@ bool ExpertCache::State::StartLoad(ExpertKey key) {
       loader->Start(staging.slot, key, staging.target);
       return true;
     }
-    const int size_class = layout.layer_of(key).size_class;
-    if (tiers.front().HasRoom(size_class) && !landing().HasRoom(size_class)) return false;
+    if (tiers.front().HasRoom(key) && !landing().HasRoom(key)) return false;
   }
   const Tier::Claimed claimed = landing().Claim(key);
   if (claimed.evicted >= 0) NoteEvicted(claimed.evicted);

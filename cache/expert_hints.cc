@@ -179,9 +179,8 @@ ExpertKey ExpertHints::TakeNext() {
 
 bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   // Nobody is evicted while demand has VRAM to fill.
-  const int size_class = layout_.layer_of(key).size_class;
-  const bool has_room = tiers_.size() > 1 && tiers_.front().HasRoom(size_class);
-  if (has_room && !landing().HasRoom(size_class)) return false;
+  const bool has_room = tiers_.size() > 1 && tiers_.front().HasRoom(key);
+  if (has_room && !landing().HasRoom(key)) return false;
   const Tier::Claimed claimed = landing().ClaimOnHint(key, [this](ExpertKey resident) {
     return guards_[resident] == 0 && entries_[resident].used_step != step_;
   });

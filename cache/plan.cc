@@ -12,11 +12,13 @@ namespace stoker {
 namespace {
 
 // Tables beside the arena, rounded up generously: a slot's state, its load and its four reads; a
-// key's place, hash and history, and what policies hold of it (one policy a class and tier, 20
-// bytes at most); and a fixed part for miss records and small vectors.
+// key's place, hash and history, and what policies hold of it (one policy a class and tier, 28
+// bytes at most); per layer what a policy of its own holds beside that; and a fixed part for miss
+// records and small vectors.
 constexpr uint64_t kTableBytesPerSlot = 512;
 constexpr uint64_t kTableBytesPerKey = 32;
-constexpr uint64_t kPolicyBytesPerKey = 24;
+constexpr uint64_t kPolicyBytesPerKey = 32;
+constexpr uint64_t kPolicyBytesPerLayer = 4096;
 constexpr uint64_t kTableBytesFixed = 64 << 10;
 // With VRAM: a key's place there and its last uses; copies under way and unpins that wait.
 constexpr uint64_t kVramBytesPerKey = 24;
@@ -28,7 +30,8 @@ uint64_t TableBytes(const ExpertLayout& layout, int64_t slot_count, bool has_vra
                            kPolicyBytesPerKey * layout.classes().size() * tiers;
   return kTableBytesFixed + (has_vram ? kVramBytesFixed : 0) +
          kTableBytesPerSlot * static_cast<uint64_t>(slot_count) +
-         per_key * static_cast<uint64_t>(layout.key_count()) + 256 * layout.layers().size() * tiers;
+         per_key * static_cast<uint64_t>(layout.key_count()) +
+         kPolicyBytesPerLayer * layout.layers().size() * tiers;
 }
 
 uint64_t BytesOf(const std::vector<SlotClass>& classes) {

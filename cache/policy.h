@@ -26,8 +26,9 @@ struct PolicyShape {
   };
   ExpertKey key_count = 0;             // of the catalog: keys of other classes are never seen
   int64_t slot_count = 0;              // residents at most
-  absl::Span<const Layer> layers;      // of this class, ascending
+  absl::Span<const Layer> layers;      // of this class, ascending; in this order a step uses them
   absl::Span<const uint32_t> profile;  // uses by key, of earlier runs; empty: none known
+  int layer_floor = 0;                 // residents of a layer that others may not evict
 };
 
 // How an expert came to be resident.
@@ -74,9 +75,11 @@ absl::Span<const PolicyRow> Policies();
 struct PolicyChoice {
   const PolicyRow* row = nullptr;
   bool is_per_layer = false;
-  std::vector<double> values;  // one a parameter
+  std::vector<double> values;  // one a parameter; empty: the defaults
 
   std::string name() const;
+  // Without layers `shape` is of one layer, without slots it has one for every key. Requires a
+  // profile where the row needs one.
   std::unique_ptr<EvictionPolicy> Make(const PolicyShape& shape) const;
 };
 // `settings` of other rows are passed over. InvalidArgument: an unknown name (listing the known

@@ -1,6 +1,8 @@
 // Residency of one tier, its floor and its evictions.
 #include "cache/tier.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -45,6 +47,14 @@ absl::StatusOr<Tier> Tier::Create(const ExpertLayout& layout, const CachePlan& p
         "the plan of the expert store was made for another model or for other file alignments; "
         "plan again with this reader's alignments");
   }
+  if (options.policy.row->needs_profile && options.profile.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "the cache policy \"{}\" ranks experts by how often earlier runs used them, and there is "
+        "no "
+        "such profile; run once with --profile FILE and another policy to make one, then name it "
+        "again",
+        options.policy.name()));
+  }
   ASSIGN_OR_RETURN(SlotPool pool, SlotPool::Create(classes, options.first_slot, options.arena));
   // Nobody waits for a slot of VRAM in particular, so any floor leaves enough.
   return Tier(layout, classes, is_vram ? 0 : plan.pins_min, options, std::move(pool));
@@ -65,12 +75,13 @@ Tier::Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int 
       if (layer.size_class != static_cast<int>(c)) continue;
       shapes.push_back({.first_key = layer.first_key, .expert_count = layer.expert_count});
     }
+    floors_.push_back(
+        ChooseFloor(layout, static_cast<int>(c), slot_count, pins_min, options.layer_floor));
     policies_.push_back(options.policy.Make({.key_count = layout.key_count(),
                                              .slot_count = slot_count,
                                              .layers = shapes,
-                                             .profile = options.profile}));
-    floors_.push_back(
-        ChooseFloor(layout, static_cast<int>(c), slot_count, pins_min, options.layer_floor));
+                                             .profile = options.profile,
+                                             .layer_floor = floors_.back()}));
     class_slot_counts_.push_back(slot_count);
   }
 }
@@ -85,12 +96,9 @@ int Tier::pins_max(int layer_index) const {
 Tier::Claimed Tier::Claim(ExpertKey key) {
   CHECK(Find(key) < 0);
   const ExpertLayout::Layer& layer = layout_->layer_of(key);
-  Claimed claimed = {.slot = pool_.Claim(layer.size_class)};
-  if (claimed.slot < 0) {
-    claimed.evicted = EvictFor(key);
-    if (claimed.evicted < 0) return claimed;
-    claimed.slot = pool_.Claim(layer.size_class);
-  }
+  Claimed claimed = {.evicted = EvictFor(key)};
+  claimed.slot = pool_.Claim(layer.size_class);
+  if (claimed.slot < 0) return claimed;
   AddResident(claimed.slot, key);
   return claimed;
 }
@@ -98,30 +106,32 @@ Tier::Claimed Tier::Claim(ExpertKey key) {
 Tier::Claimed Tier::ClaimOnHint(ExpertKey key, Evictable may_go) {
   CHECK(Find(key) < 0);
   const int layer_index = layout_->layer_index_of(key);
-  const int size_class = layout_->layers()[layer_index].size_class;
-  Claimed claimed = {.slot = pool_.Claim(size_class)};
-  if (claimed.slot < 0) {
-    claimed.evicted = policies_[size_class]->PickVictim(key, [&](ExpertKey resident) {
-      return IsEvictable(resident, layer_index) && may_go(resident);
-    });
-    if (claimed.evicted < 0) return claimed;
-    Evict(Find(claimed.evicted));
-    claimed.slot = pool_.Claim(size_class);
-  }
+  Claimed claimed = {.evicted = ChooseVictim(key, [&](ExpertKey resident) {
+                       return IsEvictable(resident, layer_index) && may_go(resident);
+                     })};
+  if (claimed.evicted >= 0) Evict(Find(claimed.evicted));
+  claimed.slot = pool_.Claim(layout_->layer_of(key).size_class);
+  if (claimed.slot < 0) return claimed;
   AddResident(claimed.slot, key, Arrival::kHint);
   Unkeep(claimed.slot);
   return claimed;
 }
 
-bool Tier::HasRoom(int size_class) const {
+bool Tier::HasEmpty(int size_class) const {
   return class_resident_counts_[size_class] < class_slot_counts_[size_class] &&
          pool_.has_empty(size_class);
+}
+
+bool Tier::HasRoom(ExpertKey key) const {
+  const int size_class = layout_->layer_of(key).size_class;
+  return HasEmpty(size_class) &&
+         policies_[size_class]->PickCrowded(key, [](ExpertKey) { return true; }) < 0;
 }
 
 int32_t Tier::ClaimEmpty(ExpertKey key) {
   CHECK(Find(key) < 0);
   const int size_class = layout_->layer_of(key).size_class;
-  if (!HasRoom(size_class)) return -1;
+  if (!HasEmpty(size_class)) return -1;
   const int32_t slot = pool_.Claim(size_class);
   AddResident(slot, key);
   return slot;
@@ -164,17 +174,24 @@ bool Tier::IsEvictable(ExpertKey key, int for_layer) const {
   return layer_resident_counts_[layer_index] > floor;
 }
 
+ExpertKey Tier::ChooseVictim(ExpertKey incoming, Evictable evictable) {
+  const int size_class = layout_->layer_of(incoming).size_class;
+  EvictionPolicy& policy = *policies_[size_class];
+  const ExpertKey crowded = policy.PickCrowded(incoming, evictable);
+  if (crowded >= 0) return crowded;
+  if (HasEmpty(size_class)) return -1;
+  return policy.PickVictim(incoming, evictable);
+}
+
 ExpertKey Tier::Victim(ExpertKey incoming) {
   const int layer_index = layout_->layer_index_of(incoming);
-  const int size_class = layout_->layers()[layer_index].size_class;
-  EvictionPolicy& policy = *policies_[size_class];
+  const auto evictable = [&](ExpertKey key) { return IsEvictable(key, layer_index); };
   if (!guards_.empty()) {
-    const ExpertKey victim = policy.PickVictim(incoming, [&](ExpertKey key) {
-      return guards_[key] == 0 && IsEvictable(key, layer_index);
-    });
+    const ExpertKey victim = ChooseVictim(
+        incoming, [&](ExpertKey key) { return guards_[key] == 0 && evictable(key); });
     if (victim >= 0) return victim;
   }
-  return policy.PickVictim(incoming, [&](ExpertKey key) { return IsEvictable(key, layer_index); });
+  return ChooseVictim(incoming, evictable);
 }
 
 ExpertKey Tier::EvictFor(ExpertKey incoming) {

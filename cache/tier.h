@@ -63,13 +63,15 @@ class Tier {
   // Residents that give way only where nobody else may: by key, not 0; none when empty. What the
   // span is of must outlive the tier, and may change.
   void Guard(absl::Span<const uint8_t> guards) { guards_ = guards; }
-  // Takes an Empty slot beyond those set aside for transit; else -1. Loading and kept.
-  bool HasRoom(int size_class) const;
+  // Whether an expert would find an Empty slot, beyond those set aside for transit, and nobody
+  // would have to go for it.
+  bool HasRoom(ExpertKey key) const;
   bool has_slots(int size_class) const { return pool_.slot_count(size_class) > 0; }
+  // Takes such a slot, whoever would have had to go; -1 when there is none. Loading and kept.
   int32_t ClaimEmpty(ExpertKey key);
   // Takes any Empty slot for a copy of the expert that is not a residency; else -1. Loading, kept.
   int32_t ClaimTransit(ExpertKey key);
-  // The resident that the policy would have give way to an expert, -1 when none may. It stays.
+  // The resident that has to give way to an expert; -1 when none has to, or none may. It stays.
   ExpertKey Victim(ExpertKey incoming);
   void Arrived(int32_t slot);
   void Failed(int32_t slot);
@@ -108,6 +110,9 @@ class Tier {
        const Options& options, SlotPool pool);
   Resident& At(int32_t slot) { return residents_[slot - pool_.first_slot()]; }
   const Resident& At(int32_t slot) const { return residents_[slot - pool_.first_slot()]; }
+  bool HasEmpty(int size_class) const;
+  // Who goes for `incoming`, of those that may: -1 when nobody has to, or nobody may.
+  ExpertKey ChooseVictim(ExpertKey incoming, Evictable evictable);
   bool IsEvictable(ExpertKey key, int for_layer) const;
   ExpertKey EvictFor(ExpertKey incoming);
   void Occupy(int32_t slot, ExpertKey key);

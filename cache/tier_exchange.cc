@@ -42,8 +42,8 @@ std::byte* TierExchange::StagingData(int index) const {
 TierExchange::Staging TierExchange::BeginStaging(ExpertKey key) {
   const auto free = std::find(staged_slots_.begin(), staged_slots_.end(), -1);
   if (free == staged_slots_.end()) return {};
+  if (!vram_.HasRoom(key)) return {};
   const int32_t slot = vram_.ClaimEmpty(key);
-  if (slot < 0) return {};
   *free = slot;
   return {.slot = slot, .target = StagingData(static_cast<int>(free - staged_slots_.begin()))};
 }
@@ -103,7 +103,7 @@ int32_t TierExchange::Promote(ExpertKey key, int32_t from) {
 int32_t TierExchange::ClaimPromotion(ExpertKey key, int32_t& victim) {
   const int size_class = layout_.layer_of(key).size_class;
   if (!vram_.pool().has_empty(size_class)) return -1;
-  if (!vram_.HasRoom(size_class)) {
+  if (!vram_.HasRoom(key)) {
     const ExpertKey resident = vram_.Victim(key);
     if (resident < 0 || !promotion_.Admits(key, resident)) return -1;
     if (exchange_count_ == ExpertMover::kMovesMax) return -1;
@@ -129,7 +129,7 @@ int32_t TierExchange::Pass(ExpertKey key, int32_t from) {
 }
 
 bool TierExchange::IsWorthKeeping(ExpertKey key) {
-  if (vram_.HasRoom(layout_.layer_of(key).size_class)) return true;
+  if (vram_.HasRoom(key)) return true;
   const ExpertKey resident = vram_.Victim(key);
   return resident >= 0 && promotion_.Admits(key, resident);
 }

@@ -43,7 +43,7 @@ class UncountedReader final : public BlockReader {
 };
 
 TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
-  for (const PolicyRow& policy : Policies()) {
+  for (const std::string& policy : PolicyNames()) {
     const ExpertFiles files({.expert_count = 20, .large_layers = 2});
     MemoryReader memory;
     files.AddTo(memory);
@@ -51,7 +51,8 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
     UncountedReader reader(faults);
     const VirtualClock clock;
     TimeLedger ledger(clock);
-    CacheOptions options = RamOnly(std::string(policy.name), -1);
+    CacheOptions options = RamOnly(policy, -1);
+    options.profile = MadeUpProfile(files.key_count());
     options.hint_loads_max = 2;
     auto cache = *ExpertCache::Create(files.catalog(), PlanWithSlots(files, 6, 512), options,
                                       reader, clock, &ledger);
@@ -71,7 +72,7 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
         }
       }
     }
-    EXPECT_EQ(allocations.Count(), 0) << policy.name;
+    EXPECT_EQ(allocations.Count(), 0) << policy;
     EXPECT_EQ(handed_over, cache->counts().hits + cache->counts().misses);
     EXPECT_GT(cache->counts().retries, 100u);
     EXPECT_GT(cache->counts().hints.issued, 10u);
@@ -128,7 +129,7 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreationOverTwoTiersEither) {
 }
 
 // The arena is mapped, not allocated; what is allocated is what the plan calls overhead.
-void ExpectVramTablesWithinPlan(const ExpertFiles& files, const PolicyRow& policy,
+void ExpectVramTablesWithinPlan(const ExpertFiles& files, const std::string& policy,
                                 MemoryReader& reader) {
   VirtualClock clock;
   const auto device = *MakeModelledDevice({}, &clock);
@@ -141,10 +142,10 @@ void ExpectVramTablesWithinPlan(const ExpertFiles& files, const PolicyRow& polic
                  1, files.Alignments(512));
   CacheOptions options;
   for (const TierKind kind : {TierKind::kVram, TierKind::kRam}) {
-    options.tiers.push_back(
-        {.kind = kind, .budget_bytes = UINT64_MAX, .policy = std::string(policy.name)});
+    options.tiers.push_back({.kind = kind, .budget_bytes = UINT64_MAX, .policy = policy});
   }
   options.device = device.get();
+  options.profile = MadeUpProfile(files.key_count());
   const AllocationCount allocations;
   auto cache = ExpertCache::Create(files.catalog(), plan, options, reader, clock, nullptr);
   ASSERT_TRUE(cache.ok()) << cache.status();
@@ -152,7 +153,7 @@ void ExpectVramTablesWithinPlan(const ExpertFiles& files, const PolicyRow& polic
 }
 
 TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
-  for (const PolicyRow& policy : Policies()) {
+  for (const std::string& policy : PolicyNames()) {
     for (const int expert_count : {1, 8, 300}) {
       for (const int large_layers : {0, 3}) {
         const ExpertFiles files({.layer_count = 30,
@@ -164,7 +165,8 @@ TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
         const VirtualClock clock;
         const CachePlan plan =
             *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 1, files.Alignments(512));
-        const CacheOptions options = RamOnly(std::string(policy.name));
+        CacheOptions options = RamOnly(policy);
+        options.profile = MadeUpProfile(files.key_count());
         const AllocationCount allocations;
         auto cache = ExpertCache::Create(files.catalog(), plan, options, memory, clock, nullptr);
         ASSERT_TRUE(cache.ok());

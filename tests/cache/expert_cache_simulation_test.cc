@@ -21,12 +21,12 @@ using Wait = ExpertProvider::Wait;
 // What a cache without reads, slots or pins does: the policy and the floor, nothing else.
 class NaiveCache {
  public:
-  NaiveCache(const PolicyRow& policy, int layer_count, int expert_count, int slot_count, int floor)
-      : policy_(PolicyChoice{.row = &policy}.Make({.key_count = layer_count * expert_count})),
-        expert_count_(expert_count),
-        slot_count_(slot_count),
-        floor_(floor),
-        layer_counts_(layer_count, 0) {}
+  NaiveCache(const std::string& policy, const PolicyShape& shape)
+      : policy_(ChoosePolicy(policy)->Make(shape)),
+        expert_count_(shape.layers[0].expert_count),
+        slot_count_(shape.slot_count),
+        floor_(shape.layer_floor),
+        layer_counts_(shape.layers.size(), 0) {}
 
   void Request(int layer, const std::vector<int32_t>& experts) {
     std::set<ExpertKey> members;
@@ -38,11 +38,13 @@ class NaiveCache {
         policy_->Touched(key);
         continue;
       }
-      if (static_cast<int>(resident_.size()) == slot_count_) {
-        const ExpertKey victim = policy_->PickVictim(0, [&](ExpertKey k) {
-          const int of = k / expert_count_;
-          return !members.contains(k) && (of == layer || layer_counts_[of] > floor_);
-        });
+      const auto evictable = [&](ExpertKey k) {
+        const int of = k / expert_count_;
+        return !members.contains(k) && (of == layer || layer_counts_[of] > floor_);
+      };
+      ExpertKey victim = policy_->PickCrowded(key, evictable);
+      if (victim < 0 && resident() == slot_count_) victim = policy_->PickVictim(key, evictable);
+      if (victim >= 0 || resident() == slot_count_) {
         ASSERT_GE(victim, 0);
         policy_->Removed(victim);
         resident_.erase(victim);
@@ -59,7 +61,7 @@ class NaiveCache {
  private:
   std::unique_ptr<EvictionPolicy> policy_;
   const int expert_count_;
-  const int slot_count_;
+  const int64_t slot_count_;
   const int floor_;
   std::vector<int> layer_counts_;
   std::set<ExpertKey> resident_;
@@ -82,9 +84,9 @@ std::vector<int32_t> RandomExperts(std::mt19937_64& random, int expert_count, in
 
 // Slots suffice for every request, so nothing that the drive does may show in the counts.
 TEST(ExpertCacheSimulation, CountsEqualThePolicyDrivenNaively) {
-  for (const PolicyRow& policy : Policies()) {
+  for (const std::string& policy : PolicyNames()) {
     for (uint64_t seed = 1; seed <= 12; ++seed) {
-      SCOPED_TRACE(testing::Message() << policy.name << ", seed " << seed);
+      SCOPED_TRACE(testing::Message() << policy << ", seed " << seed);
       std::mt19937_64 random(seed);
       const int slot_count = 12 + static_cast<int>(random() % 40);
       const int asked_floor = static_cast<int>(random() % 3);
@@ -94,7 +96,7 @@ TEST(ExpertCacheSimulation, CountsEqualThePolicyDrivenNaively) {
       MemoryStore store({.files = {.expert_count = 16, .part_bytes = {1024, 512}},
                          .slot_count = slot_count,
                          .pins_min = 6,
-                         .policy = std::string(policy.name),
+                         .policy = policy,
                          .layer_floor = asked_floor,
                          .seed = seed,
                          .faults = {.seed = seed,
@@ -102,7 +104,14 @@ TEST(ExpertCacheSimulation, CountsEqualThePolicyDrivenNaively) {
                                     .io_error = 0.1,
                                     .interrupted = 0.05,
                                     .stall = 0.2}});
-      NaiveCache naive(policy, 4, 16, slot_count, floor);
+      std::vector<PolicyShape::Layer> layers;
+      for (int l = 0; l < 4; ++l) layers.push_back({.first_key = l * 16, .expert_count = 16});
+      const std::vector<uint32_t> profile = MadeUpProfile(64);
+      NaiveCache naive(policy, {.key_count = 64,
+                                .slot_count = slot_count,
+                                .layers = layers,
+                                .profile = profile,
+                                .layer_floor = floor});
       for (int i = 0; i < 400; ++i) {
         const int layer = i % 4;
         const auto experts = RandomExperts(random, 16, 1 + static_cast<int>(random() % 6));
@@ -157,7 +166,7 @@ class RandomRun {
                       .is_split = Below(2) == 0},
             .slot_count = 2 + Below(12),
             .pins_min = 2,
-            .policy = std::string(Policies()[seed % Policies().size()].name),
+            .policy = PolicyNames()[seed % PolicyNames().size()],
             .layer_floor = Below(5) - 1,
             .alignment = size_t{1} << Below(11),
             .seed = seed,
@@ -248,8 +257,10 @@ TEST(TierSimulation, EachSlotHasExactlyOneState) {
     std::mt19937_64 random(seed);
     const ExpertFiles files({.layer_count = 3, .large_layers = 1});
     const ExpertLayout layout(files.catalog(), files.Alignments(512));
+    const std::vector<uint32_t> profile = MadeUpProfile(files.key_count());
     auto tier = *Tier::Create(layout, PlanWithSlots(files, 4, 512),
-                              {.policy = {.row = &Policies()[seed % Policies().size()]},
+                              {.policy = *ChoosePolicy(PolicyNames()[seed % PolicyNames().size()]),
+                               .profile = profile,
                                .layer_floor = 1,
                                .first_slot = 100});
     std::map<int32_t, std::pair<SlotState, ExpertKey>> expected;

@@ -79,9 +79,9 @@ TEST(ExpertCache, AllReadsOfARequestAreSubmittedAtOnce) {
 }
 
 TEST(ExpertCache, PinnedExpertIsNeverEvicted) {
-  for (const PolicyRow& policy : Policies()) {
-    SCOPED_TRACE(std::string(policy.name));
-    MemoryStore store({.slot_count = 4, .policy = std::string(policy.name)});
+  for (const std::string& policy : PolicyNames()) {
+    SCOPED_TRACE(policy);
+    MemoryStore store({.slot_count = 4, .policy = policy});
     const std::vector<ExpertRef> held = store.Hold(0, {2, 6});
     for (int round = 0; round < 3; ++round) {
       for (int layer = 0; layer < 4; ++layer) {
@@ -342,6 +342,20 @@ TEST(ExpertCache, WrongTiersAndPoliciesAreRefused) {
   EXPECT_EQ(create(PlanWithSlots(files, 4, 4096), RamOnly()).code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(create(plan, RamOnly()).ok());
+}
+
+TEST(ExpertCache, StaticPolicyWithoutAProfileSaysHowToMakeOne) {
+  const ExpertFiles files({});
+  MemoryReader reader;
+  files.AddTo(reader);
+  const VirtualClock clock;
+  for (const char* policy : {"static", "static-per-layer"}) {
+    const auto created = ExpertCache::Create(files.catalog(), PlanWithSlots(files, 4, 512),
+                                             RamOnly(policy), reader, clock, nullptr);
+    EXPECT_EQ(created.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(Message(created.status()),
+                testing::AllOf(HasSubstr(policy), HasSubstr("--profile")));
+  }
 }
 
 TEST(ExpertCache, ModelWithoutExpertsHasAnEmptyStore) {

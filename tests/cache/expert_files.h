@@ -61,6 +61,11 @@ class ExpertFiles {
   }
 
   const ExpertCatalog& catalog() const { return catalog_; }
+  size_t key_count() const {
+    size_t count = 0;
+    for (const LayerExperts& layer : catalog_.layers) count += layer.expert_count;
+    return count;
+  }
   const std::vector<std::byte>& bytes(int file) const { return files_[file]; }
   int file_count() const { return static_cast<int>(files_.size()); }
   static std::string Name(int file) { return "model-" + std::to_string(file) + ".gguf"; }
@@ -112,6 +117,13 @@ inline CachePlan PlanWithSlots(const ExpertFiles& files, int slot_count, size_t 
     plan.arena_bytes += c.slot_bytes * static_cast<uint64_t>(c.slot_count);
   }
   return plan;
+}
+
+// Uses of experts by runs that never were, for the policies that need them.
+inline std::vector<uint32_t> MadeUpProfile(size_t key_count) {
+  std::vector<uint32_t> uses(key_count);
+  for (size_t key = 0; key < key_count; ++key) uses[key] = static_cast<uint32_t>(key * 7 % 5);
+  return uses;
 }
 
 inline CacheOptions RamOnly(std::string policy = "lru", int layer_floor = 0) {

@@ -13,47 +13,52 @@ namespace stoker {
 namespace {
 
 constexpr auto kAll = [](ExpertKey) { return true; };
+constexpr int kUsesPerKey = 2;
+
+std::unique_ptr<EvictionPolicy> MakeLfu(ExpertKey key_count) {
+  return ChoosePolicy("lfu")->Make({.key_count = key_count});
+}
 
 TEST(LfuPolicy, LeastUsedGoesFirst) {
-  LfuPolicy policy(100);
-  for (ExpertKey key = 0; key < 4; ++key) policy.Inserted(key, Arrival::kDemand);
-  policy.Touched(0);
-  policy.Touched(1);
-  policy.Touched(3);
-  EXPECT_EQ(policy.PickVictim(0, kAll), 2);
+  const auto policy = MakeLfu(100);
+  for (ExpertKey key = 0; key < 4; ++key) policy->Inserted(key, Arrival::kDemand);
+  policy->Touched(0);
+  policy->Touched(1);
+  policy->Touched(3);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 2);
 }
 
 TEST(LfuPolicy, AmongEqualsTheOldestUseGoesFirst) {
-  LfuPolicy policy(100);
-  for (const ExpertKey key : {5, 3, 9}) policy.Inserted(key, Arrival::kDemand);
-  EXPECT_EQ(policy.PickVictim(0, kAll), 5);
-  for (const ExpertKey key : {5, 9, 3}) policy.Touched(key);
-  EXPECT_EQ(policy.PickVictim(0, kAll), 5);
-  policy.Removed(5);
-  EXPECT_EQ(policy.PickVictim(0, kAll), 9);
+  const auto policy = MakeLfu(100);
+  for (const ExpertKey key : {5, 3, 9}) policy->Inserted(key, Arrival::kDemand);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 5);
+  for (const ExpertKey key : {5, 9, 3}) policy->Touched(key);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 5);
+  policy->Removed(5);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 9);
 }
 
 TEST(LfuPolicy, CountsOutliveEviction) {
-  LfuPolicy policy(100);
-  policy.Inserted(1, Arrival::kDemand);
-  policy.Touched(1);
-  policy.Touched(1);
-  policy.Removed(1);
-  policy.Inserted(2, Arrival::kDemand);
-  policy.Touched(2);
-  policy.Inserted(1, Arrival::kDemand);
-  EXPECT_EQ(policy.PickVictim(0, kAll), 2);
+  const auto policy = MakeLfu(100);
+  policy->Inserted(1, Arrival::kDemand);
+  policy->Touched(1);
+  policy->Touched(1);
+  policy->Removed(1);
+  policy->Inserted(2, Arrival::kDemand);
+  policy->Touched(2);
+  policy->Inserted(1, Arrival::kDemand);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 2);
 }
 
 TEST(LfuPolicy, OldFameFades) {
-  LfuPolicy policy(10);
-  policy.Inserted(0, Arrival::kDemand);
-  for (int use = 0; use < 50; ++use) policy.Touched(0);
-  policy.Inserted(1, Arrival::kDemand);
+  const auto policy = MakeLfu(10);
+  policy->Inserted(0, Arrival::kDemand);
+  for (int use = 0; use < 50; ++use) policy->Touched(0);
+  policy->Inserted(1, Arrival::kDemand);
   // Ten times as many uses as any count of key 0 survives, all by others.
-  policy.Inserted(2, Arrival::kDemand);
-  for (int use = 0; use < 500; ++use) policy.Touched(1 + use % 2);
-  EXPECT_EQ(policy.PickVictim(0, kAll), 0);
+  policy->Inserted(2, Arrival::kDemand);
+  for (int use = 0; use < 500; ++use) policy->Touched(1 + use % 2);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 0);
 }
 
 // The rule as the header tells it, without lists.
@@ -61,10 +66,10 @@ class PlainLfu {
  public:
   explicit PlainLfu(int key_count) : key_count_(key_count) {}
   void Use(ExpertKey key) {
-    if (uses_ > 0 && uses_ % (LfuPolicy::kUsesPerKey * key_count_) == 0) {
+    if (uses_ > 0 && uses_ % (kUsesPerKey * key_count_) == 0) {
       for (auto& [k, count] : counts_) count /= 2;
     }
-    counts_[key] = std::min(counts_[key] + 1, LfuPolicy::kCountMax);
+    counts_[key] = std::min(counts_[key] + 1, CountedLists::kCountMax);
     last_use_[key] = ++uses_;
     resident_.insert(key);
   }
@@ -88,7 +93,7 @@ TEST(LfuPolicy, EqualsThePlainRuleThroughManyHalvings) {
   for (uint64_t seed = 1; seed <= 10; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937_64 random(seed);
-    LfuPolicy policy(20);
+    const auto policy = MakeLfu(20);
     PlainLfu plain(20);
     for (int i = 0; i < 3000; ++i) {
       // Skewed, so that counts differ and some saturate between halvings.
@@ -96,24 +101,24 @@ TEST(LfuPolicy, EqualsThePlainRuleThroughManyHalvings) {
       const bool is_resident = plain.resident().contains(key);
       if (!is_resident && plain.resident().size() == 8) {
         const ExpertKey victim = plain.Victim();
-        ASSERT_EQ(policy.PickVictim(0, kAll), victim) << "event " << i;
-        policy.Removed(victim);
+        ASSERT_EQ(policy->PickVictim(0, kAll), victim) << "event " << i;
+        policy->Removed(victim);
         plain.Remove(victim);
       }
-      is_resident ? policy.Touched(key) : policy.Inserted(key, Arrival::kDemand);
+      is_resident ? policy->Touched(key) : policy->Inserted(key, Arrival::kDemand);
       plain.Use(key);
     }
   }
 }
 
 TEST(LfuPolicy, CountsSaturate) {
-  LfuPolicy policy(1000);
-  policy.Inserted(0, Arrival::kDemand);
-  policy.Inserted(1, Arrival::kDemand);
-  for (int use = 0; use < 400; ++use) policy.Touched(0);
-  for (int use = 0; use < 300; ++use) policy.Touched(1);
+  const auto policy = MakeLfu(1000);
+  policy->Inserted(0, Arrival::kDemand);
+  policy->Inserted(1, Arrival::kDemand);
+  for (int use = 0; use < 400; ++use) policy->Touched(0);
+  for (int use = 0; use < 300; ++use) policy->Touched(1);
   // Both are at kCountMax: the older use goes.
-  EXPECT_EQ(policy.PickVictim(0, kAll), 0);
+  EXPECT_EQ(policy->PickVictim(0, kAll), 0);
 }
 
 }  // namespace

@@ -49,6 +49,7 @@ class MemoryStore {
         plan(PlanWithSlots(files, options.slot_count, options.alignment, options.pins_min)) {
     files.AddTo(memory);
     CacheOptions cache_options = RamOnly(options.policy, options.layer_floor);
+    cache_options.profile = MadeUpProfile(files.key_count());
     cache_options.verify_hashes = options.verify_hashes;
     cache_options.hint_loads_max = options.hint_loads_max;
     cache_options.residency = options.residency;

@@ -71,6 +71,7 @@ class TieredStore {
     cache_options.device = device.get();
     cache_options.place = options.place;
     cache_options.rates = options.rates;
+    cache_options.profile = MadeUpProfile(files.key_count());
     cache_options.layer_floor = options.layer_floor;
     cache_options.hint_loads_max = options.hint_loads_max;
     cache_options.file_names = files.names();

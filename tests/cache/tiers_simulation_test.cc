@@ -86,8 +86,9 @@ class TieredRun {
     options.pins_min = 2;
     options.place = static_cast<PlaceRule>(Below(4));
     options.rates = {.host = Rate(), .host_row = Rate(), .copy_in = Rate()};
-    options.vram_policy = Policies()[static_cast<size_t>(Below(2))].name;
-    options.policy = Policies()[static_cast<size_t>(Below(2))].name;
+    const std::vector<std::string> policies = PolicyNames();
+    options.vram_policy = policies[static_cast<size_t>(Below(static_cast<int>(policies.size())))];
+    options.policy = policies[static_cast<size_t>(Below(static_cast<int>(policies.size())))];
     options.layer_floor = Below(4) - 1;
     options.alignment = size_t{1} << Below(11);
     options.seed = seed;
