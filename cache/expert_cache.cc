@@ -717,6 +717,7 @@ void ExpertCache::ReportHints(CounterVisitor& visitor) const {
   visitor.Counter("cache_hints_dropped", hints.dropped);
   visitor.Counter("cache_hints_wasted", hints.wasted);
   visitor.Counter("cache_hints_unread", hints.unread);
+  visitor.Counter("cache_hint_issued_bytes", hints.issued_bytes);
   visitor.Counter("cache_hint_used_bytes", hints.used_bytes);
   visitor.Counter("cache_hint_late_bytes", hints.late_bytes);
   visitor.Counter("cache_hint_wasted_bytes", hints.wasted_bytes);

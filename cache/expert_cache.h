@@ -140,10 +140,18 @@ struct HintCounts {
   uint64_t dropped = 0;       // given up while being read, or failed
   uint64_t wasted = 0;        // brought, and evicted without having been asked for
   uint64_t unread = 0;        // guessed right, but not begun when a step asked for them
+  uint64_t issued_bytes = 0;  // of the experts
   uint64_t used_bytes = 0;    // of the experts
   uint64_t late_bytes = 0;    // of the experts
   uint64_t wasted_bytes = 0;  // of the experts wasted, and what was read of those dropped
   uint64_t delay_bytes = 0;   // that may have been read before what a step waited for
+
+  // Of the experts that were guessed right and not resident, the share that came in time; 0 when
+  // there were none.
+  double on_time_share() const {
+    const uint64_t right = used + late + unread;
+    return right > 0 ? static_cast<double>(used) / static_cast<double>(right) : 0;
+  }
 };
 
 // Counts since the start; hits + misses = experts requested. One that arrived on a guess before it

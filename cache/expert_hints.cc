@@ -189,7 +189,11 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   CHECK(TryGuard(key));
   entries_[key].stage = Stage::kLoading;
   loading_.push_back(key);
-  Count(key, [](HintCounts& counts) { ++counts.issued; });
+  const uint64_t bytes = layout_.layer_of(key).expert_bytes;
+  Count(key, [bytes](HintCounts& counts) {
+    ++counts.issued;
+    counts.issued_bytes += bytes;
+  });
   loader_.Start(claimed.slot, key, landing().pool().data(claimed.slot), ReadPriority::kHint);
   return true;
 }
