@@ -38,10 +38,11 @@ class TextLines {
 // The parts of a line between separators; valid as long as the line.
 void SplitText(std::string_view line, char separator, std::vector<std::string_view>* parts);
 
-// The whole text as a number.
-template <typename Number>
-bool ParseWhole(std::string_view text, Number* number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *number);
+// The whole text as a number; a whole number may have another base.
+template <typename Number, typename... Base>
+bool ParseWhole(std::string_view text, Number* number, Base... base) {
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), *number, base...);
   return error == std::errc() && end == text.data() + text.size();
 }
 

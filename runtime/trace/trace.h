@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/expert_catalog.h"
 #include "base/time_ledger.h"
 #include "cache/expert_cache.h"
 #include "cache/residency_observer.h"
@@ -31,11 +32,17 @@ struct TraceHeader {
   uint64_t budget_bytes = 0;       // RAM slots
   uint64_t vram_budget_bytes = 0;  // VRAM slots
   std::string policy;
+  std::string vram_policy;
   std::string admission;
   std::string prefetch;
   int layer_floor = -1;
   std::vector<size_t> alignments;  // of the model's files, for the layout of slots
-  std::string settings;            // the rest of the run's options, as TOML
+  // Where the experts lie in the files, and the slots of each size class as planned, per tier;
+  // empty: unknown.
+  ExpertCatalog catalog;
+  std::vector<int64_t> slot_counts;
+  std::vector<int64_t> vram_slot_counts;
+  std::string settings;  // the rest of the run's options, as TOML
 
   uint64_t total_expert_bytes() const {
     uint64_t sum = 0;
@@ -92,7 +99,9 @@ struct TraceStep {
   TraceRange residency;
   TraceRange misses;  // the worst of the step
   // Zero where the trace has no times.
+  int64_t begin_ns = 0;  // from the start of the trace
   int64_t wall_ns = 0;
+  int64_t system_ns = 0;  // as in StepRecord
   CauseTimes causes = {};
   int tokens = 0;
   uint64_t hits = 0, misses_count = 0, vram_hits = 0;
@@ -114,7 +123,8 @@ struct Trace {
   std::vector<uint16_t> guesses;
   std::vector<TraceResidency> residency;
   std::vector<MissRecord> misses;
-  std::string notice;  // what is wrong with the file and could be passed over (a torn last block)
+  // What is wrong with the file and could be passed over (a torn last block); empty: nothing.
+  std::string notice;
 };
 
 struct ReadTraceOptions {

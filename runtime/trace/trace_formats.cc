@@ -12,6 +12,7 @@ namespace stoker {
 namespace {
 
 constexpr TraceFormatRow kFormats[] = {
+    {"stoker", "what stoker run --trace FILE wrote", RecognizesOwn, ReadOwn},
     {"packed", "NAME.ids.u8 and NAME.json: expert ids as bytes", RecognizesPacked, ReadPacked},
     {"route-csv", "a CSV that begins with '# route_trace'", RecognizesRouteCsv, ReadRouteCsv},
     {"events-csv", "a folder of events.csv and manifest.json", RecognizesEventsCsv, ReadEventsCsv},

@@ -29,6 +29,10 @@ absl::Span<const TraceFormatRow> TraceFormats();
 // No text of a foreign trace that we would read is larger.
 inline constexpr uint64_t kTraceTextBytesMax = uint64_t{1} << 32;
 
+// What the program records itself.
+bool RecognizesOwn(const TraceSource& source);
+absl::StatusOr<Trace> ReadOwn(const std::string& path, const ReadTraceOptions& options);
+
 // NAME.ids.u8 beside NAME.json: expert ids as bytes, and their shape. Either path.
 bool RecognizesPacked(const TraceSource& source);
 absl::StatusOr<Trace> ReadPacked(const std::string& path, const ReadTraceOptions& options);
