@@ -21,6 +21,7 @@
 #include "device/device.h"
 #include "io/block_reader.h"
 #include "model/model.h"
+#include "model/step_observer.h"
 #include "runtime/budget.h"
 #include "runtime/options.h"
 #include "tokenizer/tokenizer.h"
@@ -94,6 +95,8 @@ class Engine {
     std::optional<LinkRates> links;
     // Wraps the expert reader (fault injection).
     std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
+    // Hears what the routers decide; must outlive the engine.
+    StepObserver* observer = nullptr;
     // Sees the logits of each token before it is sampled.
     std::function<void(SequenceId sequence, absl::Span<const float> logits)> see_logits;
   };

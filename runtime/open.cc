@@ -214,6 +214,7 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   parts.clock = given.clock != nullptr ? given.clock : parts.own_clock.get();
   parts.system_time_ns = given.system_time_ns ? given.system_time_ns : SystemTimeNs;
   parts.see_logits = given.see_logits;
+  if (given.observer != nullptr) parts.observers.Add(*given.observer);
   const int64_t start_ns = parts.clock->NowNs();
   parts.ledger = std::make_unique<TimeLedger>(*parts.clock);
 
