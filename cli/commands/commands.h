@@ -14,5 +14,7 @@ std::unique_ptr<Command> MakeLogitsCommand();
 std::unique_ptr<Command> MakePerplexityCommand();
 std::unique_ptr<Command> MakeTokenizeCommand();
 std::unique_ptr<Command> MakeDetokenizeCommand();
+std::unique_ptr<Command> MakeConfigShowCommand();
+std::unique_ptr<Command> MakeConfigCheckCommand();
 
 }  // namespace stoker

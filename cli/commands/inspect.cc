@@ -218,7 +218,7 @@ class InspectCommand final : public Command {
   }
 
   absl::Status Check() override {
-    if (model_.options.model_path.empty()) model_.options.model_path = positional_;
+    if (!positional_.empty()) model_.options.model_path = positional_;
     return model_.Check();
   }
 

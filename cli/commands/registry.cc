@@ -12,6 +12,8 @@ constexpr CommandRow kCommands[] = {
     {"perplexity", "Measure how well a model predicts a text", MakePerplexityCommand},
     {"tokenize", "Turn text on standard input into token ids", MakeTokenizeCommand},
     {"detokenize", "Turn token ids on standard input into text", MakeDetokenizeCommand},
+    {"config show", "Show what a command would be told, and by whom", MakeConfigShowCommand},
+    {"config check", "Check a configuration file without running", MakeConfigCheckCommand},
 };
 
 }  // namespace
