@@ -229,6 +229,22 @@ struct ExpertTask {
   int32_t pair_count = 0;
 };
 
+// The pairs of a layer's rows by expert, for a layer whose experts are all in device memory: tasks
+// in the order of their first pair, the pairs of each ascending. At most kGroupedPairsMax pairs.
+inline constexpr int kGroupedPairsMax = 256;
+struct GroupPairsArgs {
+  const int32_t* experts = nullptr;  // [pairs] as chosen: row by row, by rank
+  int32_t pair_count = 0;
+  // Addresses of parts: part p of expert e is at parts[e * part_stride + p].
+  const std::byte* const* parts = nullptr;
+  int32_t part_stride = 0;
+  int32_t gate_part = 0, up_part = 0, down_part = 0;
+  int64_t up_offset_bytes = 0;    // of up within its part
+  ExpertTask* tasks = nullptr;    // [pairs], of which task_count are written
+  int32_t* pairs = nullptr;       // [pairs]
+  int32_t* task_count = nullptr;  // [1]
+};
+
 // A group of experts in one launch: partial[pair] = down * (silu(gate * x) .* (up * x)), x being
 // the pair's row. Parts of gate and up that the last products need are waited for inside: work is
 // drawn in an order in which whatever is waited for has been started.
@@ -236,6 +252,8 @@ struct ExpertGroupArgs {
   const ExpertTask* tasks = nullptr;  // [task_count]
   const int32_t* pairs = nullptr;
   int32_t task_count = 0;
+  // In device memory: how many tasks there are, at most task_count; null: task_count of them.
+  const int32_t* tasks_there = nullptr;
   int32_t pair_total = 0;  // of all tasks
   int32_t top_k = 0;
   MatrixView gate, up, down;  // shapes and formats, without data

@@ -101,6 +101,11 @@ uint64_t TouchedBytes(const RouteRowsArgs& args) {
   return Floats(args.rows, args.expert_count + 2 * int64_t{args.top_k});
 }
 
+uint64_t TouchedBytes(const GroupPairsArgs& args) {
+  const uint64_t addresses = 3 * sizeof(const std::byte*);  // of an expert's matrices
+  return Product(args.pair_count, 1) * (2 * sizeof(int32_t) + addresses + sizeof(ExpertTask));
+}
+
 uint64_t TouchedBytes(const ExpertGroupArgs& args) {
   const uint64_t weights = args.gate.bytes() + args.up.bytes() + args.down.bytes();
   // The pair's row, its gated values (written, read) and their form, and what comes out.

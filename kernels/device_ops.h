@@ -35,6 +35,7 @@ struct DeviceOps {
   DeviceOp<HeadProductArgs> head_product;
   DeviceOp<AttendRowsArgs> attend_rows;
   DeviceOp<RouteRowsArgs> route_rows;
+  DeviceOp<GroupPairsArgs> group_pairs;
   DeviceOp<ExpertGroupArgs> expert_group;
   DeviceOp<SumPartsArgs> sum_parts;
   DeviceOp<EmbedRowsArgs> embed_rows;
@@ -51,6 +52,7 @@ uint64_t TouchedBytes(const FinishLatentArgs& args);
 uint64_t TouchedBytes(const HeadProductArgs& args);
 uint64_t TouchedBytes(const AttendRowsArgs& args);
 uint64_t TouchedBytes(const RouteRowsArgs& args);
+uint64_t TouchedBytes(const GroupPairsArgs& args);
 uint64_t TouchedBytes(const ExpertGroupArgs& args);
 uint64_t TouchedBytes(const SumPartsArgs& args);
 uint64_t TouchedBytes(const EmbedRowsArgs& args);

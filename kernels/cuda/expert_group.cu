@@ -5,8 +5,9 @@
 // and up, or kDownRows rows of its down. Blocks draw items by ticket, all gate items before all
 // down items, and only down items wait, for gate items: those have been drawn before, by blocks
 // that run to their end whatever the others do. So whichever blocks are resident, none waits for
-// ever. How many items there are does not depend on how many pairs an expert has, so a recorded
-// launch serves any choice of as many experts.
+// ever. How many items there are does not depend on how many pairs an expert has; and where how
+// many experts there are is found in device memory, blocks that draw no item leave at once. So a
+// recorded launch serves any choice of experts.
 //
 // The gated values are quantized a group of 256 at a time by the block that completes the group's
 // last item; then the group is counted for its expert, whose down items wait for all of them.
@@ -212,18 +213,13 @@ __device__ void Leave(const ExpertGroupArgs& args, const ExpertShape& shape,
   }
 }
 
-// Blocks that a multiprocessor holds at least: what leaves each kernel the registers it needs.
-constexpr int BlocksAtOnce(int cols) { return cols == 1 ? 4 : cols == 2 ? 3 : 2; }
-
+// One item, `item` of those of all tasks.
 template <int kCols>
-__global__ void __launch_bounds__(kThreads, BlocksAtOnce(kCols))
-    RunItem(const __grid_constant__ ExpertGroupArgs args,
-            const __grid_constant__ ExpertShape shape) {
-  const Counters counters(args, shape);
-  int item = CountForBlock(counters.drawn());
+__device__ void RunOne(const ExpertGroupArgs& args, const ExpertShape& shape,
+                       const Counters& counters, int item, int gate_items) {
   Share share;
-  share.is_gate = item < args.task_count * shape.gate_items;
-  if (!share.is_gate) item -= args.task_count * shape.gate_items;
+  share.is_gate = item < gate_items;
+  if (!share.is_gate) item -= gate_items;
   const int items = share.is_gate ? shape.gate_items : shape.down_items;
   share.task_index = item / items;
   share.task = args.tasks[share.task_index];
@@ -234,6 +230,22 @@ __global__ void __launch_bounds__(kThreads, BlocksAtOnce(kCols))
   if (!share.is_gate) AwaitCounter(counters.groups(share.task_index), shape.groups);
   RunShare<kCols>(args, shape, share);
   if (share.is_gate) FinishGateItem(args, shape, counters, share, item);
+}
+
+// Blocks that a multiprocessor holds at least: what leaves each kernel the registers it needs.
+constexpr int BlocksAtOnce(int cols) { return cols == 1 ? 4 : cols == 2 ? 3 : 2; }
+
+template <int kCols>
+__global__ void __launch_bounds__(kThreads, BlocksAtOnce(kCols))
+    RunItem(const __grid_constant__ ExpertGroupArgs args,
+            const __grid_constant__ ExpertShape shape) {
+  const Counters counters(args, shape);
+  const int tasks = args.tasks_there == nullptr ? args.task_count : *args.tasks_there;
+  const int gate_items = tasks * shape.gate_items;
+  const int item = CountForBlock(counters.drawn());
+  if (item < gate_items + tasks * shape.down_items) {
+    RunOne<kCols>(args, shape, counters, item, gate_items);
+  }
   Leave(args, shape, counters);
 }
 

@@ -18,6 +18,7 @@ int FinishLatent(const FinishLatentArgs& args, void* native_stream);
 int HeadProduct(const HeadProductArgs& args, void* native_stream);
 int AttendRows(const AttendRowsArgs& args, void* native_stream);
 int RouteRows(const RouteRowsArgs& args, void* native_stream);
+int GroupPairs(const GroupPairsArgs& args, void* native_stream);
 int ExpertGroup(const ExpertGroupArgs& args, void* native_stream);
 int SumParts(const SumPartsArgs& args, void* native_stream);
 int EmbedRows(const EmbedRowsArgs& args, void* native_stream);

@@ -18,6 +18,7 @@ const DeviceOps kOps = {
     .head_product = MakeDeviceOp<HeadProductArgs, HeadProduct>("head_product"),
     .attend_rows = MakeDeviceOp<AttendRowsArgs, AttendRows>("attend_rows"),
     .route_rows = MakeDeviceOp<RouteRowsArgs, RouteRows>("route_rows"),
+    .group_pairs = MakeDeviceOp<GroupPairsArgs, GroupPairs>("group_pairs"),
     .expert_group = MakeDeviceOp<ExpertGroupArgs, ExpertGroup>("expert_group"),
     .sum_parts = MakeDeviceOp<SumPartsArgs, SumParts>("sum_parts"),
     .embed_rows = MakeDeviceOp<EmbedRowsArgs, EmbedRows>("embed_rows"),

@@ -49,6 +49,11 @@ TEST(TouchedBytes, OfExpertsAreMostlyTheirWeightsOncePerExpert) {
   EXPECT_EQ(TouchedBytes(args), kWeights + 4 * (320 + 2 * 512 * 4 + 640 + 256 * 4));
 }
 
+TEST(TouchedBytes, OfGroupedPairsAreTheChoicesListsTasksAndAddresses) {
+  EXPECT_EQ(TouchedBytes(GroupPairsArgs{.pair_count = 8}),
+            8 * (4 + 4 + 3 * 8 + sizeof(ExpertTask)));
+}
+
 TEST(TouchedBytes, OfAttentionAreTheKeysAndValuesOfEveryPosition) {
   std::byte keys[1];
   std::byte values[1];

@@ -251,6 +251,26 @@ int RouteRows(const RouteRowsArgs& args, void*) {
   return 0;
 }
 
+int GroupPairs(const GroupPairsArgs& args, void*) {
+  *args.task_count = 0;
+  int32_t listed = 0;
+  const int32_t* const end = args.experts + args.pair_count;
+  for (const int32_t* expert = args.experts; expert != end; ++expert) {
+    if (std::find(args.experts, expert, *expert) != expert) continue;
+    const std::byte* const* parts = args.parts + int64_t{*expert} * args.part_stride;
+    ExpertTask& task = args.tasks[(*args.task_count)++];
+    task = {.gate = parts[args.gate_part],
+            .up = parts[args.up_part] + args.up_offset_bytes,
+            .down = parts[args.down_part],
+            .first_pair = listed};
+    for (const int32_t* other = expert; other != end; ++other) {
+      if (*other == *expert) args.pairs[listed++] = static_cast<int32_t>(other - args.experts);
+    }
+    task.pair_count = listed - task.first_pair;
+  }
+  return 0;
+}
+
 int ExpertGroup(const ExpertGroupArgs& args, void*) {
   const DeviceActivations gated = {.x = args.gated,
                                    .stride = args.gated_stride,
@@ -258,7 +278,8 @@ int ExpertGroup(const ExpertGroupArgs& args, void*) {
                                    .q8x256 = args.gated_q8x256};
   const ActivationKind kind = ActivationKindOf(args.down.dtype);
   float* up = Scratch<float>(0, args.gate.rows);
-  for (int t = 0; t < args.task_count; ++t) {
+  const int tasks = args.tasks_there == nullptr ? args.task_count : *args.tasks_there;
+  for (int t = 0; t < tasks; ++t) {
     const ExpertTask& task = args.tasks[t];
     const auto with = [](MatrixView shape, const std::byte* data) {
       shape.data = data;
@@ -323,6 +344,7 @@ const DeviceOps kPlainDeviceOps = {
     .head_product = MakeDeviceOp<HeadProductArgs, HeadProduct>("head_product"),
     .attend_rows = MakeDeviceOp<AttendRowsArgs, AttendRows>("attend_rows"),
     .route_rows = MakeDeviceOp<RouteRowsArgs, RouteRows>("route_rows"),
+    .group_pairs = MakeDeviceOp<GroupPairsArgs, GroupPairs>("group_pairs"),
     .expert_group = MakeDeviceOp<ExpertGroupArgs, ExpertGroup>("expert_group"),
     .sum_parts = MakeDeviceOp<SumPartsArgs, SumParts>("sum_parts"),
     .embed_rows = MakeDeviceOp<EmbedRowsArgs, EmbedRows>("embed_rows"),

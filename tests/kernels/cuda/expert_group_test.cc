@@ -28,6 +28,7 @@ struct Shape {
   WeightStyle weights = WeightStyle::kRandom;
   ActivationStyle activations = ActivationStyle::kNormal;
   bool has_places = false;
+  int absent = 0;  // tasks that the launch allows for and that are not there
 };
 
 void PrintTo(const Shape& s, std::ostream* os) {
@@ -102,6 +103,12 @@ ExpertGroupCase::ExpertGroupCase(const Shape& shape)
     args_.places = memory_.Input(places_);
   }
   const auto pairs = static_cast<int32_t>(pairs_.size());
+  if (shape.absent > 0) {
+    args_.tasks_there = memory_.Input(std::vector<int32_t>{args_.task_count});
+    args_.task_count += shape.absent;
+    tasks_.resize(tasks_.size() + static_cast<size_t>(shape.absent),
+                  {.first_pair = 1 << 30, .pair_count = 1 << 30});
+  }
   args_.tasks = memory_.Input(tasks_);
   args_.pairs = memory_.Input(pairs_);
   args_.pair_total = pairs;
@@ -113,7 +120,7 @@ ExpertGroupCase::ExpertGroupCase(const Shape& shape)
   args_.gated_q8x32 = memory_.Scratch<std::byte>(QuantizedBytes(pairs, shape.width));
   args_.gated_q8x256 = memory_.Scratch<std::byte>(QuantizedBytes(pairs, shape.width));
   args_.counters = memory_.InOut(
-      std::vector<int32_t>(static_cast<size_t>(ExpertCounters(experts, shape.width)), 0));
+      std::vector<int32_t>(static_cast<size_t>(ExpertCounters(args_.task_count, shape.width)), 0));
   args_.partial_stride = StrideOf(shape.hidden);
   args_.partial = memory_.InOut(
       std::vector<float>(expected_.size() * static_cast<size_t>(args_.partial_stride), kUntouched));
@@ -258,6 +265,13 @@ TEST(DeviceExpertGroup, KeepsManyExpertsApart) {
 
 TEST(DeviceExpertGroup, PutsPartsInTheirPlaces) {
   ExpectReferenceBits({.pair_counts = {3, 1, 0, 9}, .has_places = true});
+}
+
+TEST(DeviceExpertGroup, FindsOnTheDeviceHowManyExpertsThereAre) {
+  for (const int absent : {1, 2, 5}) {
+    ExpectReferenceBits({.pair_counts = {1}, .absent = absent});
+    ExpectReferenceBits({.hidden = 512, .width = 512, .pair_counts = {2, 9, 1}, .absent = absent});
+  }
 }
 
 TEST(DeviceExpertGroup, GivesReferenceBitsAtTheEndsOfTheRange) {

@@ -25,6 +25,7 @@ Launcher FindLauncher(std::string_view name) {
   look(ops.head_product);
   look(ops.attend_rows);
   look(ops.route_rows);
+  look(ops.group_pairs);
   look(ops.expert_group);
   look(ops.sum_parts);
   look(ops.embed_rows);
