@@ -13,6 +13,7 @@
 #include "cache/expert_layout.h"
 #include "cache/expert_loader.h"
 #include "cache/miss_log.h"
+#include "cache/resident_layers.h"
 #include "cache/tier.h"
 #include "cache/tier_exchange.h"
 
@@ -160,8 +161,9 @@ struct ExpertCache::State {
   const LinkRates given_rates;
   std::vector<Tier> tiers;  // fastest first
   std::unique_ptr<ExpertLoader> loader;
-  std::unique_ptr<TierExchange> exchange;  // null without slots in VRAM
-  std::unique_ptr<ExpertHints> hints;      // null when no guesses are taken
+  std::unique_ptr<TierExchange> exchange;     // null without slots in VRAM
+  std::unique_ptr<ResidentLayers> residents;  // as it
+  std::unique_ptr<ExpertHints> hints;         // null when no guesses are taken
 
   BoundedQueue<int32_t> ready;      // slots, residents first
   BoundedQueue<ExpertKey> waiting;  // misses in the order asked
@@ -546,6 +548,7 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
   candidates.reserve(layout.expert_count_max());
   rows.resize(layout.expert_count_max());
   unpinnings = BoundedQueue<Unpinning>(kReleasesMax);
+  residents = std::make_unique<ResidentLayers>(layout, tiers.front(), *device);
   ASSIGN_OR_RETURN(exchange, TierExchange::Create(layout,
                                                   {.device = device,
                                                    .staging_bytes = plan.staging_bytes,
@@ -650,6 +653,28 @@ void ExpertCache::UnpinAfter(int32_t slot, DeviceEvent event) {
 
 void ExpertCache::NoteHostCompute(uint64_t bytes, uint64_t row_bytes, int64_t ns) {
   if (state_->exchange != nullptr) state_->exchange->NoteHostCompute(bytes, row_bytes, ns);
+}
+
+ResidentLayer ExpertCache::Resident(int layer) {
+  State& s = *state_;
+  if (s.residents == nullptr || !s.device_failure.ok()) return {};
+  return s.residents->Find(s.layout.layer_index(layer));
+}
+
+// As Request counts residents of VRAM, and tells the policy.
+void ExpertCache::NoteUses(int layer, absl::Span<const int32_t> experts,
+                           absl::Span<const int32_t> rows) {
+  State& s = *state_;
+  CHECK(rows.empty() || rows.size() == experts.size());
+  const ExpertLayout::Layer& place = s.layout.layers()[s.layout.layer_index(layer)];
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const ExpertKey key = place.first_key + experts[i];
+    s.NoteUse(key, rows.empty() ? 1 : rows[i]);
+    s.tiers.front().Touch(key);
+  }
+  s.counts.hits += experts.size();
+  s.counts.vram_hits += experts.size();
+  s.counts.device_experts += experts.size();
 }
 
 const LinkRates& ExpertCache::rates() const {

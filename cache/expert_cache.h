@@ -194,6 +194,11 @@ class ExpertCache final : public ExpertProvider {
   absl::StatusOr<int> Collect(absl::Span<ExpertRef> out, Wait wait) override;
   int outstanding() const override;
   void NoteHostCompute(uint64_t bytes, uint64_t row_bytes, int64_t ns) override;
+  // A layer is resident once all of its experts are in VRAM and every expert of its class has a
+  // slot there.
+  ResidentLayer Resident(int layer) override;
+  void NoteUses(int layer, absl::Span<const int32_t> experts,
+                absl::Span<const int32_t> rows) override;
 
   // Guesses what a layer will be asked for next, best first, distinct; see ExpertHints. Replaces
   // the layer's earlier guess. Reads begin once no demand is outstanding, in Request, Collect and

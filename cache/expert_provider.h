@@ -70,6 +70,17 @@ class ExpertRef {
   DeviceEvent ready_;
 };
 
+// A layer whose experts are all in device memory, and stay where they are as long as the provider
+// lives.
+struct ResidentLayer {
+  // In host memory, [experts][kExpertPartsMax]: where on the device each part lies; null: the layer
+  // is not resident.
+  const std::byte* const* parts = nullptr;
+  // Behind the copies that brought them, and has come. Providers that copied to one device never
+  // give the same for tables of their own, so it tells whether a table is the one known already.
+  DeviceEvent since;
+};
+
 // One request runs at a time. The order is: Request, then Collect until it returns 0. Every expert
 // asked for is handed over exactly once, residents first, the rest in whatever order they arrive. A
 // request may be for more experts than the store has room for: the store reads on as refs are
@@ -100,6 +111,13 @@ class ExpertProvider {
   // Told how long the host took to compute experts: `row_bytes` is the sum of each one's bytes
   // times its rows. A provider that chooses places learns from it.
   virtual void NoteHostCompute(uint64_t /*bytes*/, uint64_t /*row_bytes*/, int64_t /*ns*/) {}
+  // Whether the device can work on the layer by itself, with whatever experts its router chooses:
+  // then nobody needs to ask for them, but only to say afterwards which were used.
+  virtual ResidentLayer Resident(int /*layer*/) { return {}; }
+  // Experts of a resident layer that were used without a Request, with what it would have been
+  // told.
+  virtual void NoteUses(int /*layer*/, absl::Span<const int32_t> /*experts*/,
+                        absl::Span<const int32_t> /*rows*/) {}
 
  protected:
   friend class ExpertRef;

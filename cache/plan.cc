@@ -20,8 +20,9 @@ constexpr uint64_t kTableBytesPerKey = 32;
 constexpr uint64_t kPolicyBytesPerKey = 32;
 constexpr uint64_t kPolicyBytesPerLayer = 4096;
 constexpr uint64_t kTableBytesFixed = 64 << 10;
-// With VRAM: a key's place there and its last uses; copies under way and unpins that wait.
-constexpr uint64_t kVramBytesPerKey = 24;
+// With VRAM: a key's place there and its last uses, and where its parts are once they stay there;
+// copies under way and unpins that wait.
+constexpr uint64_t kVramBytesPerKey = 24 + 8 * kExpertPartsMax;
 constexpr uint64_t kVramBytesFixed = 256 << 10;
 
 uint64_t TableBytes(const ExpertLayout& layout, int64_t slot_count, bool has_vram) {

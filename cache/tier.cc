@@ -93,6 +93,20 @@ int Tier::pins_max(int layer_index) const {
   return static_cast<int>(std::min<int64_t>(slots, layer.expert_count));
 }
 
+bool Tier::HoldsForGood(int layer_index) const {
+  const ExpertLayout::Layer& layer = layout_->layers()[layer_index];
+  if (layer_resident_counts_[layer_index] < layer.expert_count) return false;
+  if (class_slot_counts_[layer.size_class] < layout_->classes()[layer.size_class].expert_count) {
+    return false;
+  }
+  for (int e = 0; e < layer.expert_count; ++e) {
+    const int32_t slot = Find(layer.first_key + e);
+    const SlotState state = pool_.state(slot);
+    if (state == SlotState::kLoading || At(slot).move_count > 0) return false;
+  }
+  return true;
+}
+
 Tier::Claimed Tier::Claim(ExpertKey key) {
   CHECK(Find(key) < 0);
   const ExpertLayout::Layer& layer = layout_->layer_of(key);

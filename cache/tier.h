@@ -42,6 +42,10 @@ class Tier {
   int pins_max(int layer_index) const;
   int layer_floor(int size_class) const { return floors_[size_class]; }
 
+  // Whether each of a layer's experts is here, nothing under way with it, and none will ever give
+  // way, because every expert of the class has a slot. A copy that fills a slot may still run.
+  bool HoldsForGood(int layer_index) const;
+
   // The slot that holds the expert or is being filled with it; -1 when there is none.
   int32_t Find(ExpertKey key) const { return slot_of_key_[key]; }
   ExpertKey key_in(int32_t slot) const { return At(slot).key; }
