@@ -12,6 +12,7 @@
 #include "device/buffer.h"
 #include "device/device_buffer.h"
 #include "model/device_blocks/mixture.h"
+#include "model/device_blocks/resident_mixtures.h"
 #include "model/device_blocks/step.h"
 #include "model/device_workspace.h"
 #include "model/embedding_table.h"
@@ -118,6 +119,7 @@ class DeviceTrunk final : public Trunk {
   DeviceWorkspace work_;
   PinnedBlock pinned_;
   HostPart host_;
+  ResidentMixtures residents_{spec_.config, work_, pinned_, host_};
   std::unique_ptr<EmbeddingTable> embedding_;  // null: the table is resident on the device
 
   // Of the running step.
@@ -126,6 +128,8 @@ class DeviceTrunk final : public Trunk {
   StepInbox inbox_;  // on the device
   int32_t positions_max_ = 0;
   int64_t keys_total_ = 0;
+  ExpertProvider* experts_ = nullptr;  // null until there was a mixture
+  StepObserver* observer_ = nullptr;
 };
 
 absl::StatusOr<DeviceBuffer> TakeFor(Device& device, uint64_t bytes, std::string_view what) {
@@ -189,6 +193,9 @@ absl::Status DeviceTrunk::TakeWorkspace() {
   pinned_ = CarvePinnedBlock(spec_, options_, pinned);
   host_ = CarveHostPart(spec_, options_, host);
   host_.plan.places = reinterpret_cast<int32_t*>(pinned_.tables);
+  if (spec_.config.expert_count > 0) {
+    std::fill_n(host_.residents, spec_.config.layer_count, ResidentLayer());
+  }
   return absl::OkStatus();
 }
 
@@ -309,8 +316,14 @@ void DeviceTrunk::FeedForward(const StepInput& input, int layer) {
 absl::Status DeviceTrunk::Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                                   StepObserver* observer) {
   const DeviceStep step = StepOf(input);
-  const DeviceMixture mixture = {step, Layer(layer), pinned_, host_, host_ops_, team_};
-  return QueueMixture(mixture, layer, experts, observer);
+  const DeviceMixture mixture = {step, Layer(layer), pinned_, host_, host_ops_, team_, residents_};
+  experts_ = &experts;
+  observer_ = observer;
+  if (!residents_.Takes(step, layer, experts)) {
+    return QueueMixture(mixture, layer, experts, observer);
+  }
+  residents_.Queue(mixture, layer);
+  return absl::OkStatus();
 }
 
 absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* logits) {
@@ -335,10 +348,12 @@ absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* log
                     reinterpret_cast<const std::byte*>(work_.logits),
                     static_cast<size_t>(logits_row_count_ * stride) * sizeof(float));
   }
+  residents_.SendChoices(StepOf(input));
   {
     const CauseScope cause(input.ledger, Cause::kWaitDevice);
     RETURN_IF_ERROR(device_.Await(device_.Record(Stream::kCompute)));
   }
+  if (experts_ != nullptr) residents_.Tell(rows_, *experts_, observer_);
   for (int64_t row = 0; row < logits_row_count_; ++row) {
     std::copy_n(pinned_.logits + row * stride, vocab, logits + row * vocab);
   }
@@ -347,6 +362,7 @@ absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* log
 
 // The provider's copies and releases are its own affair; ours are on these two streams.
 void DeviceTrunk::Abandon() {
+  residents_.Forget();
   (void)device_.Await(device_.Record(Stream::kCompute));
   (void)device_.Await(device_.Record(Stream::kCopyIn));
 }

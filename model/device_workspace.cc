@@ -16,6 +16,10 @@ int64_t PairsMax(const ModelConfig& c, int64_t rows) {
   return std::min(rows * c.experts_used, std::max(rows, kPairsMin));
 }
 
+int64_t GroupedPairs(const ModelConfig& c, int64_t rows) {
+  return std::min<int64_t>(PairsMax(c, rows), kGroupedPairsMax);
+}
+
 int64_t LogitsRows(const Model::Options& options) {
   return std::min(options.step_rows_max, options.logits_rows_max);
 }
@@ -26,8 +30,18 @@ int64_t TablesBytes(const ModelConfig& c, int64_t rows) {
   constexpr int64_t kBorders = 128;
   const int64_t pairs = rows * c.experts_used;
   const int64_t groups = std::min<int64_t>(c.expert_count, pairs);
-  return 2 * pairs * static_cast<int64_t>(sizeof(int32_t)) + 64 +
-         groups * (static_cast<int64_t>(sizeof(ExpertTask)) + kBorders);
+  const int64_t by_host = 2 * pairs * static_cast<int64_t>(sizeof(int32_t)) + 64 +
+                          groups * (static_cast<int64_t>(sizeof(ExpertTask)) + kBorders);
+  Carver by_device;
+  GroupedTables::Carve(GroupedPairs(c, rows), by_device);
+  return std::max(by_host, static_cast<int64_t>(by_device.bytes()));
+}
+
+// Of all layers, in steps of as many rows as the device plans for.
+int64_t ChoicesBytes(const ModelConfig& c, int64_t rows) {
+  Carver carver;
+  const int64_t planned_rows = GroupedPairs(c, rows) / c.experts_used;
+  return c.layer_count * static_cast<int64_t>(RouterChoices::Carve(c, planned_rows, carver).bytes);
 }
 
 size_t InboxBytes(const Model::Options& options) {
@@ -69,8 +83,14 @@ void CarveExperts(const ModelConfig& c, int64_t rows, DeviceWorkspace& w, Carver
   if (c.shared_gate) w.shared_gate = carver.Take<float>(rows * RowStride(1));
   w.router = carver.Take<float>(rows * RowStride(c.expert_count));
   w.partial = carver.Take<float>(rows * c.experts_used * RowStride(c.hidden));
-  w.counters = carver.Take<int32_t>(ExpertCounters(kHeldExpertsMax, c.expert_ffn));
+  const int64_t tasks_max =
+      std::max<int64_t>(kHeldExpertsMax, std::min<int64_t>(c.expert_count, GroupedPairs(c, rows)));
+  w.counters = carver.Take<int32_t>(ExpertCounters(static_cast<int>(tasks_max), c.expert_ffn));
   w.tables = carver.Take<std::byte>(TablesBytes(c, rows));
+  w.choices = carver.Take<std::byte>(ChoicesBytes(c, rows));
+  w.expert_parts =
+      carver.Take<std::byte>(int64_t{c.layer_count} * c.expert_count * kExpertPartsMax *
+                             static_cast<int64_t>(sizeof(const std::byte*)));
 }
 
 }  // namespace
@@ -99,6 +119,22 @@ RouterOutbox RouterOutbox::Carve(const ModelConfig& c, int64_t rows, KindSet kin
   }
   outbox.bytes = carver.bytes();
   return outbox;
+}
+
+RouterChoices RouterChoices::Carve(const ModelConfig& c, int64_t rows, Carver& carver) {
+  RouterChoices choices;
+  choices.experts = carver.Take<int32_t>(rows * c.experts_used);
+  choices.weights = carver.Take<float>(rows * c.experts_used);
+  choices.bytes = carver.bytes();
+  return choices;
+}
+
+GroupedTables GroupedTables::Carve(int64_t pairs, Carver& carver) {
+  GroupedTables tables;
+  tables.task_count = carver.Take<int32_t>(1);
+  tables.tasks = carver.Take<ExpertTask>(pairs);
+  tables.pairs = carver.Take<int32_t>(pairs);
+  return tables;
 }
 
 DeviceWorkspace CarveDeviceWorkspace(const ModelSpec& spec, const Model::Options& options,
@@ -150,6 +186,7 @@ PinnedBlock CarvePinnedBlock(const ModelSpec& spec, const Model::Options& option
   if (c.expert_count == 0) return block;
   block.outbox = carver.Take<std::byte>(static_cast<int64_t>(OutboxBytes(spec, options)));
   block.tables = carver.Take<std::byte>(TablesBytes(c, rows));
+  block.choices = carver.Take<std::byte>(ChoicesBytes(c, rows));
   block.partial = carver.Take<float>(rows * c.experts_used * RowStride(c.hidden));
   return block;
 }
@@ -162,6 +199,8 @@ HostPart CarveHostPart(const ModelSpec& spec, const Model::Options& options, Car
   if (c.expert_count == 0) return part;
   const KindSet kinds = KindsOf(spec);
   part.plan = CarvePlan(c, rows, carver);
+  part.residents = carver.Take<ResidentLayer>(c.layer_count);
+  part.noted_layers = carver.Take<int32_t>(c.layer_count);
   CarveExpertArrays(c, rows, kinds, carver, part.experts);
   const int64_t gated = part.experts.pairs_max * RowStride(c.expert_ffn);
   part.experts.gate = carver.Take<float>(gated);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cache/expert_provider.h"
 #include "kernels/device_args.h"
 #include "model/blocks/products.h"
 #include "model/carver.h"
@@ -50,6 +51,24 @@ struct RouterOutbox {
   static RouterOutbox Carve(const ModelConfig& config, int64_t rows, KindSet kinds, Carver& carver);
 };
 
+// What a router decided, where nobody waits for it: the head of an outbox.
+struct RouterChoices {
+  int32_t* experts = nullptr;  // [rows, top_k]
+  float* weights = nullptr;    // [rows, top_k]
+  size_t bytes = 0;
+
+  static RouterChoices Carve(const ModelConfig& config, int64_t rows, Carver& carver);
+};
+
+// What the device plans for itself, of up to `pairs` pairs.
+struct GroupedTables {
+  int32_t* task_count = nullptr;
+  ExpertTask* tasks = nullptr;  // [pairs]
+  int32_t* pairs = nullptr;     // [pairs]
+
+  static GroupedTables Carve(int64_t pairs, Carver& carver);
+};
+
 // Arrays are [rows, width] with rows RowStride(width) floats apart unless said otherwise. What is
 // queued runs in order, so an array can serve one thing after another, also across layers.
 struct DeviceWorkspace {
@@ -58,7 +77,9 @@ struct DeviceWorkspace {
 
   std::byte* inbox = nullptr;
   std::byte* outbox = nullptr;
-  std::byte* tables = nullptr;  // of a layer's experts: places of pairs, then groups
+  std::byte* tables = nullptr;        // of a layer's experts: places of pairs, then groups
+  std::byte* expert_parts = nullptr;  // addresses: [layers, experts, kExpertPartsMax]
+  std::byte* choices = nullptr;       // RouterChoices, of each layer that is not waited for
 
   float* residual = nullptr;   // [rows, hidden]
   float* delta = nullptr;      // [rows, hidden]
@@ -87,6 +108,7 @@ struct PinnedBlock {
   std::byte* inbox = nullptr;
   std::byte* outbox = nullptr;
   std::byte* tables = nullptr;
+  std::byte* choices = nullptr;
   float* embedded = nullptr;  // [rows, hidden], of models whose table stays in the file
   float* partial = nullptr;   // [rows * top_k, hidden], what the host computed
   float* logits = nullptr;    // [logits rows, vocab]
@@ -97,8 +119,15 @@ struct HostPart {
   int32_t* tokens = nullptr;  // [rows]
   ExpertPlan plan;            // `places` is set to PinnedBlock::tables
   ExpertArrays experts;
-  Activations input;  // points at rows of the outbox
+  Activations input;                   // points at rows of the outbox
+  ResidentLayer* residents = nullptr;  // [layers] whose addresses are on the device
+  int32_t* noted_layers = nullptr;     // [layers]
 };
+
+// Pairs of a step that the device can plan by itself.
+inline int64_t GroupedPairsMax(const DeviceWorkspace& work) {
+  return work.pairs_max < kGroupedPairsMax ? work.pairs_max : kGroupedPairsMax;
+}
 
 // Each carves for steps of up to options.step_rows_max rows; with a counting carver, to plan.
 DeviceWorkspace CarveDeviceWorkspace(const ModelSpec& spec, const Model::Options& options,

@@ -12,6 +12,23 @@ size_t AlignUp(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
 
+ExpertGroupArgs ExpertGroupOf(const DeviceStep& step, const ExpertShape& shape,
+                              const DeviceRows& input) {
+  const DeviceWorkspace& work = step.work;
+  return {.top_k = step.config.experts_used,
+          .gate = shape.views.gate,
+          .up = shape.views.up,
+          .down = shape.views.down,
+          .x = input.view(),
+          .gated = work.gate,
+          .gated_stride = RowStride(step.config.expert_ffn),
+          .gated_q8x32 = work.inner.q8x32,
+          .gated_q8x256 = work.inner.q8x256,
+          .counters = work.counters,
+          .partial = work.partial,
+          .partial_stride = RowStride(step.config.hidden)};
+}
+
 ExpertGroups::ExpertGroups(const DeviceStep& step, const ExpertShape& shape,
                            const DeviceRows& input, const ExpertPlan& plan, std::byte* tables)
     : step_(step), shape_(shape), input_(input), plan_(plan), tables_(tables) {
@@ -72,27 +89,13 @@ void ExpertGroups::Flush() {
     first += count;
   }
   SendTables();
-  const DeviceWorkspace& work = step_.work;
-  const ModelConfig& c = step_.config;
-  const std::byte* on_device = work.tables;
-  step_.Queue(step_.ops.expert_group,
-              {.tasks = reinterpret_cast<const ExpertTask*>(on_device + tasks_at),
-               .pairs = reinterpret_cast<const int32_t*>(on_device + pairs_at),
-               .task_count = member_count_,
-               .pair_total = pair_count_,
-               .top_k = c.experts_used,
-               .gate = shape_.views.gate,
-               .up = shape_.views.up,
-               .down = shape_.views.down,
-               .x = input_.view(),
-               .gated = work.gate,
-               .gated_stride = RowStride(c.expert_ffn),
-               .gated_q8x32 = work.inner.q8x32,
-               .gated_q8x256 = work.inner.q8x256,
-               .counters = work.counters,
-               .partial = work.partial,
-               .partial_stride = RowStride(c.hidden),
-               .places = places()});
+  ExpertGroupArgs group = ExpertGroupOf(step_, shape_, input_);
+  group.tasks = reinterpret_cast<const ExpertTask*>(step_.work.tables + tasks_at);
+  group.pairs = reinterpret_cast<const int32_t*>(step_.work.tables + pairs_at);
+  group.task_count = member_count_;
+  group.pair_total = pair_count_;
+  group.places = places();
+  step_.Queue(step_.ops.expert_group, group);
   const DeviceEvent done = step_.device.Record(Stream::kCompute);
   for (int i = 0; i < member_count_; ++i) members_[i]->ReleaseAfter(done);
   member_count_ = 0;

@@ -11,6 +11,10 @@
 
 namespace stoker {
 
+// A group of a layer's experts; tasks, pairs and their counts are to be set.
+ExpertGroupArgs ExpertGroupOf(const DeviceStep& step, const ExpertShape& shape,
+                              const DeviceRows& input);
+
 // Tables (the places of pairs, then each group's experts and pairs) are written one after another
 // into pinned memory and copied to the same offsets on the device, on the stream of the launches
 // that read them. So nothing is overwritten within a layer; and the next layer's are written after

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "model/device_blocks/expert_groups.h"
+#include "model/device_blocks/resident_mixtures.h"
 #include "model/expert_batch.h"
 #include "model/expert_plan.h"
 
@@ -24,53 +25,10 @@ RouterOutbox OutboxAt(const DeviceStep& step, const LayerWeights& w, std::byte* 
 // Queues the choice of experts and the copy of all that the host needs of it. The event is its end.
 DeviceEvent QueueRouting(const DeviceMixture& m, const DeviceRows& input) {
   const DeviceStep& step = m.step;
-  const ModelConfig& c = step.config;
-  const DeviceWorkspace& work = step.work;
-  const RouterOutbox outbox = OutboxAt(step, m.weights, work.outbox);
-  step.Multiply(input, c.hidden, {ProductTo(m.weights.router, work.router)});
-  step.Queue(step.ops.route_rows, {.logits = work.router,
-                                   .stride = RowStride(c.expert_count),
-                                   .bias = m.weights.router_bias,
-                                   .rows = step.rows,
-                                   .expert_count = c.expert_count,
-                                   .top_k = c.experts_used,
-                                   .group_count = c.router.group_count,
-                                   .groups_used = c.router.groups_used,
-                                   .group_score = c.router.group_score,
-                                   .score = c.router.score,
-                                   .normalize = c.router.normalize,
-                                   .weight_scale = c.router.weight_scale,
-                                   .experts = outbox.chosen,
-                                   .weights = outbox.weights});
-  step.device.CopyOut(Stream::kCompute, m.pinned.outbox, work.outbox, outbox.bytes);
+  const RouterOutbox outbox = OutboxAt(step, m.weights, step.work.outbox);
+  QueueRouter(m, input, {.experts = outbox.chosen, .weights = outbox.weights});
+  step.device.CopyOut(Stream::kCompute, m.pinned.outbox, step.work.outbox, outbox.bytes);
   return step.device.Record(Stream::kCompute);
-}
-
-void QueueSharedExpert(const DeviceMixture& m, const DeviceRows& input) {
-  const CauseScope cause(m.step.ledger, Cause::kDense);
-  const bool is_gated = Present(m.weights.shared_gate);
-  QueueFeedForward(m.step, m.weights.shared, input,
-                   {.out = m.step.work.shared,
-                    .gated_by = is_gated ? &m.weights.shared_gate : nullptr,
-                    .gating = m.step.work.shared_gate});
-}
-
-void QueueSum(const DeviceMixture& m, const RouterOutbox& outbox, const int32_t* places) {
-  const DeviceStep& step = m.step;
-  const ModelConfig& c = step.config;
-  const bool is_shared = c.shared_ffn > 0;
-  step.Queue(step.ops.sum_parts,
-             {.partial = step.work.partial,
-              .places = places,
-              .weights = outbox.weights,
-              .shared = is_shared ? step.work.shared : nullptr,
-              .shared_gate = Present(m.weights.shared_gate) ? step.work.shared_gate : nullptr,
-              .shared_gate_stride = RowStride(1),
-              .delta = step.work.delta,
-              .rows = step.rows,
-              .cols = c.hidden,
-              .stride = RowStride(c.hidden),
-              .top_k = c.experts_used});
 }
 
 // What the host computed goes in beside the device's work, which waits for it before the sum. The
@@ -165,11 +123,58 @@ absl::Status ComputeExperts(const DeviceMixture& m, int layer, const DeviceRows&
   }
   groups.SendTables();
   parts.Join();
-  QueueSum(m, OutboxAt(m.step, m.weights, m.step.work.outbox), groups.places());
+  QueueSum(m, OutboxAt(m.step, m.weights, m.step.work.outbox).weights, groups.places());
   return absl::OkStatus();
 }
 
 }  // namespace
+
+void QueueRouter(const DeviceMixture& m, const DeviceRows& input, const RouterChoices& choices) {
+  const DeviceStep& step = m.step;
+  const ModelConfig& c = step.config;
+  step.Multiply(input, c.hidden, {ProductTo(m.weights.router, step.work.router)});
+  step.Queue(step.ops.route_rows, {.logits = step.work.router,
+                                   .stride = RowStride(c.expert_count),
+                                   .bias = m.weights.router_bias,
+                                   .rows = step.rows,
+                                   .expert_count = c.expert_count,
+                                   .top_k = c.experts_used,
+                                   .group_count = c.router.group_count,
+                                   .groups_used = c.router.groups_used,
+                                   .group_score = c.router.group_score,
+                                   .score = c.router.score,
+                                   .normalize = c.router.normalize,
+                                   .weight_scale = c.router.weight_scale,
+                                   .experts = choices.experts,
+                                   .weights = choices.weights});
+}
+
+void QueueSharedExpert(const DeviceMixture& m, const DeviceRows& input) {
+  const CauseScope cause(m.step.ledger, Cause::kDense);
+  const bool is_gated = Present(m.weights.shared_gate);
+  QueueFeedForward(m.step, m.weights.shared, input,
+                   {.out = m.step.work.shared,
+                    .gated_by = is_gated ? &m.weights.shared_gate : nullptr,
+                    .gating = m.step.work.shared_gate});
+}
+
+void QueueSum(const DeviceMixture& m, const float* weights, const int32_t* places) {
+  const DeviceStep& step = m.step;
+  const ModelConfig& c = step.config;
+  const bool is_shared = c.shared_ffn > 0;
+  step.Queue(step.ops.sum_parts,
+             {.partial = step.work.partial,
+              .places = places,
+              .weights = weights,
+              .shared = is_shared ? step.work.shared : nullptr,
+              .shared_gate = Present(m.weights.shared_gate) ? step.work.shared_gate : nullptr,
+              .shared_gate_stride = RowStride(1),
+              .delta = step.work.delta,
+              .rows = step.rows,
+              .cols = c.hidden,
+              .stride = RowStride(c.hidden),
+              .top_k = c.experts_used});
+}
 
 DeviceRows MixtureInput(const DeviceStep& step, const LayerWeights& w) {
   const RouterOutbox outbox = OutboxAt(step, w, step.work.outbox);
@@ -188,6 +193,7 @@ absl::Status QueueMixture(const DeviceMixture& m, int layer, ExpertProvider& pro
   DeviceEvent routed;
   {
     const CauseScope cause(step.ledger, Cause::kRouter);
+    m.residents.SendChoices(step);
     routed = QueueRouting(m, input);
   }
   // Queued before the wait, so that the device goes on while the host plans.
@@ -196,6 +202,7 @@ absl::Status QueueMixture(const DeviceMixture& m, int layer, ExpertProvider& pro
     const CauseScope cause(step.ledger, Cause::kWaitDevice);
     RETURN_IF_ERROR(step.device.Await(routed));
   }
+  m.residents.Tell(step.rows, provider, observer);
   const RouterOutbox outbox = OutboxAt(step, m.weights, m.pinned.outbox);
   {
     const CauseScope cause(step.ledger, Cause::kRouter);

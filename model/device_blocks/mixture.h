@@ -11,6 +11,8 @@
 
 namespace stoker {
 
+class ResidentMixtures;
+
 // A mixture and the host's share in it.
 struct DeviceMixture {
   const DeviceStep& step;
@@ -19,6 +21,7 @@ struct DeviceMixture {
   HostPart& host;
   const Ops& host_ops;
   ThreadTeam& team;
+  ResidentMixtures& residents;  // of the layers before this one
 };
 
 // Where the norm before a mixture puts its rows, and their forms: what the host's experts may want
@@ -29,5 +32,12 @@ DeviceRows MixtureInput(const DeviceStep& step, const LayerWeights& weights);
 // queued ends in work.delta. The device's error, or the provider's.
 absl::Status QueueMixture(const DeviceMixture& mixture, int layer, ExpertProvider& provider,
                           StepObserver* observer);
+
+// Parts of it that residents have too, as launches. The choice of experts:
+void QueueRouter(const DeviceMixture& mixture, const DeviceRows& input,
+                 const RouterChoices& choices);
+void QueueSharedExpert(const DeviceMixture& mixture, const DeviceRows& input);
+// work.delta from work.partial. Both arrays on the device; `places` as SumPartsArgs.
+void QueueSum(const DeviceMixture& mixture, const float* weights, const int32_t* places);
 
 }  // namespace stoker

@@ -6,97 +6,15 @@
 #include <map>
 
 #include "base/status.h"
-#include "device/modelled_device.h"
-#include "kernels/device_ops.h"
 #include "tests/cache/allocation_count.h"
-#include "tests/model/loaded_model.h"
-#include "tests/model/placed_experts.h"
+#include "tests/model/on_device.h"
 #include "tests/model/plain_device_ops.h"
-#include "tests/testing/shared_data.h"
 
 namespace stoker {
 namespace {
 
 using ::testing::HasSubstr;
 using Places = PlacedExperts::Places;
-
-std::string ShippedModel() { return SourceDir() + "/models/moe-27m.q4_k.gguf"; }
-
-std::vector<int32_t> SomeTokens(size_t count, int vocab) {
-  std::mt19937 random(7);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens)
-    token = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
-  return tokens;
-}
-
-// Experts are still being copied when what computes them is queued, or still being computed when
-// their slots are copied to again.
-constexpr ModelledRates kSlowCopies = {.copy_in_bytes_per_second = 1e8};
-constexpr ModelledRates kSlowKernels = {.memory_bytes_per_second = 1e7};
-
-std::unique_ptr<ModelledDevice> MakeDevice(VirtualClock& clock, const ModelledRates& rates,
-                                           uint64_t memory_bytes = 1 << 30) {
-  absl::StatusOr<std::unique_ptr<ModelledDevice>> device =
-      MakeModelledDevice({.rates = rates, .modelled_memory_bytes = memory_bytes}, &clock);
-  EXPECT_TRUE(device.ok()) << MessageOf(device.status());
-  return *std::move(device);
-}
-
-// A model of a file on a modelled device of its own.
-class OnDevice {
- public:
-  OnDevice(const std::string& path, const DeviceOps& ops, LoadedModel::Options options = {},
-           const ModelledRates& rates = kSlowCopies)
-      : device_(MakeDevice(clock_, rates)) {
-    options.device = {device_.get(), &ops};
-    absl::StatusOr<std::unique_ptr<LoadedModel>> model = LoadedModel::Open(path, options);
-    EXPECT_TRUE(model.ok()) << MessageOf(model.status());
-    model_ = *std::move(model);
-  }
-  LoadedModel& model() { return *model_; }
-  ModelledDevice& device() { return *device_; }
-  uint64_t Count(std::string_view name) const;
-
-  // From here on experts come from there.
-  PlacedExperts& Place(const PlacedExperts::Options& options) {
-    absl::StatusOr<std::unique_ptr<PlacedExperts>> experts =
-        PlacedExperts::Create(model_->experts(), model_->spec().experts, *device_, options);
-    EXPECT_TRUE(experts.ok()) << MessageOf(experts.status());
-    model_->Use(nullptr);
-    experts_ = *std::move(experts);
-    model_->Use(experts_.get());
-    return *experts_;
-  }
-
- private:
-  VirtualClock clock_;
-  std::unique_ptr<ModelledDevice> device_;
-  std::unique_ptr<LoadedModel> model_;
-  std::unique_ptr<PlacedExperts> experts_;
-};
-
-struct Counts final : CounterVisitor {
-  std::map<std::string, uint64_t, std::less<>> values;
-  void Counter(std::string_view name, uint64_t value) override {
-    values[std::string(name)] = value;
-  }
-  void Gauge(std::string_view name, double value) override {
-    values[std::string(name)] = static_cast<uint64_t>(value);
-  }
-};
-uint64_t OnDevice::Count(std::string_view name) const {
-  Counts counts;
-  device_->Report(counts);
-  return counts.values.at(std::string(name));
-}
-
-std::unique_ptr<LoadedModel> OnHost(const std::string& path,
-                                    const LoadedModel::Options& options = {}) {
-  absl::StatusOr<std::unique_ptr<LoadedModel>> model = LoadedModel::Open(path, options);
-  EXPECT_TRUE(model.ok()) << MessageOf(model.status());
-  return *std::move(model);
-}
 
 // Of every kind of attention, mixture, head and format, files whose every product is different.
 struct File {
