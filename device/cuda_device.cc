@@ -1,4 +1,5 @@
-// A GPU by the CUDA runtime: three streams, rings of events, and errors that say what was running.
+// A GPU by the CUDA runtime: three streams, rings of events, graphs, and errors that say what was
+// running.
 #include "device/cuda_device.h"
 
 #include <cuda_runtime_api.h>
@@ -23,15 +24,39 @@ namespace {
 
 // What was queued, for errors that come later.
 struct Work {
-  enum class Kind : uint8_t { kNone, kKernel, kCopyIn, kCopyOut };
+  enum class Kind : uint8_t { kNone, kKernel, kCopyIn, kCopyOut, kRepeat };
   Kind kind = Kind::kNone;
-  std::string_view name;  // of a kernel
+  std::string_view name;  // of a kernel; of the last kernel of a recording
   size_t bytes = 0;       // of a copy
+  uint64_t launches = 0;  // of a recording
 
   std::string Text() const {
     if (kind == Kind::kKernel) return fmt::format("kernel {}", name);
+    if (kind == Kind::kRepeat) {
+      return fmt::format("repeat of {} recorded kernels, the last {}", launches, name);
+    }
     return fmt::format("copy {} of {} bytes", kind == Kind::kCopyIn ? "in" : "out", bytes);
   }
+};
+
+// A graph that can be launched.
+class CudaRecording final : public DeviceRecording {
+ public:
+  CudaRecording(int device, cudaGraphExec_t graph) : device_(device), graph_(graph) {}
+  ~CudaRecording() override {
+    (void)cudaSetDevice(device_);
+    (void)cudaGraphExecDestroy(graph_);
+  }
+  CudaRecording(const CudaRecording&) = delete;
+  CudaRecording& operator=(const CudaRecording&) = delete;
+  cudaGraphExec_t graph() const { return graph_; }
+
+  Work work;            // for errors
+  DeviceCounts counts;  // of what it holds
+
+ private:
+  int device_;
+  cudaGraphExec_t graph_;
 };
 
 class CudaDevice final : public Device {
@@ -53,6 +78,9 @@ class CudaDevice final : public Device {
   void WaitFor(Stream stream, DeviceEvent event) override;
   bool IsDone(DeviceEvent event) override;
   absl::Status Await(DeviceEvent event) override;
+  void BeginRecording(Stream stream) override;
+  absl::StatusOr<std::unique_ptr<DeviceRecording>> EndRecording() override;
+  void Repeat(Stream stream, const DeviceRecording& recording) override;
   void Report(CounterVisitor& visitor) const override { counts_.Report(visitor); }
 
  private:
@@ -80,6 +108,8 @@ class CudaDevice final : public Device {
   void CountHost(const std::byte* host, size_t bytes) {
     counts_.unpinned_copies += pinned_.Contains(host, bytes) ? 0 : 1;
   }
+  // The graph of the recording that ends, ready to be launched.
+  absl::StatusOr<cudaGraphExec_t> MakeGraph(std::string_view what);
   // Notes that `work` was queued, or that this failed.
   void Note(int error, const Work& work);
   // Of work that was queued before; what exactly is not known.
@@ -92,6 +122,10 @@ class CudaDevice final : public Device {
   std::array<Queue, kStreamCount> queues_;
   PinnedRanges pinned_;
   DeviceCounts counts_;
+  bool is_recording_ = false;
+  Stream recorded_stream_ = Stream::kCompute;
+  DeviceCounts counts_before_;  // the recording that is being made
+  std::string_view last_kernel_;
   std::thread::id thread_;
   std::array<Work, kRecentMax> recent_;
   uint64_t recent_count_ = 0;
@@ -138,6 +172,7 @@ void CudaDevice::UseHere() {
 }
 
 void CudaDevice::Note(int error, const Work& work) {
+  ++counts_.calls;
   recent_[recent_count_++ % kRecentMax] = work;
   if (error != 0 && status_.ok()) status_ = CudaFailure(error, work.Text());
 }
@@ -251,12 +286,15 @@ void CudaDevice::Launch(Stream stream, const KernelCall& call) {
   if (!IsUsable()) return;
   Note(call.run(call.args, QueueOf(stream).stream),
        {.kind = Work::Kind::kKernel, .name = call.name});
+  last_kernel_ = call.name;
   ++counts_.launches;
 }
 
 DeviceEvent CudaDevice::Record(Stream stream) {
+  CHECK(!is_recording_);
   Queue& queue = QueueOf(stream);
   if (!IsUsable()) return {stream, queue.recorded};
+  ++counts_.calls;
   const uint64_t sequence = queue.recorded + 1;
   if (sequence > kEventsMax && sequence - kEventsMax > queue.done) {
     NoteLate(cudaEventSynchronize(queue.EventOf(sequence)));
@@ -269,14 +307,15 @@ DeviceEvent CudaDevice::Record(Stream stream) {
 
 void CudaDevice::WaitFor(Stream stream, DeviceEvent event) {
   const Queue& source = QueueOf(event.stream);
-  CHECK(event.sequence <= source.recorded);
+  CHECK(event.sequence <= source.recorded && !is_recording_);
   if (event.stream == stream || event.sequence <= source.done || !IsUsable()) return;
+  ++counts_.calls;
   NoteLate(cudaStreamWaitEvent(QueueOf(stream).stream, source.EventOf(event.sequence), 0));
 }
 
 bool CudaDevice::IsDone(DeviceEvent event) {
   Queue& queue = QueueOf(event.stream);
-  CHECK(event.sequence <= queue.recorded);
+  CHECK(event.sequence <= queue.recorded && !is_recording_);
   if (event.sequence <= queue.done || !IsUsable()) return true;
   const cudaError_t error = cudaEventQuery(queue.EventOf(event.sequence));
   if (error == cudaErrorNotReady) {
@@ -290,12 +329,71 @@ bool CudaDevice::IsDone(DeviceEvent event) {
 
 absl::Status CudaDevice::Await(DeviceEvent event) {
   Queue& queue = QueueOf(event.stream);
-  CHECK(event.sequence <= queue.recorded);
+  CHECK(event.sequence <= queue.recorded && !is_recording_);
   if (event.sequence <= queue.done || !IsUsable()) return status_;
   ++counts_.waits;
+  ++counts_.calls;
   NoteLate(cudaEventSynchronize(queue.EventOf(event.sequence)));
   queue.done = event.sequence;
   return status_;
+}
+
+// Of this thread alone: what others do on the GPU is no part of it and no mistake.
+void CudaDevice::BeginRecording(Stream stream) {
+  CHECK(!is_recording_);
+  is_recording_ = true;
+  recorded_stream_ = stream;
+  counts_before_ = counts_;
+  if (!IsUsable()) return;
+  NoteLate(cudaStreamBeginCapture(QueueOf(stream).stream, cudaStreamCaptureModeThreadLocal));
+}
+
+absl::StatusOr<std::unique_ptr<DeviceRecording>> CudaDevice::EndRecording() {
+  CHECK(is_recording_);
+  is_recording_ = false;
+  const DeviceCounts counts = counts_.WorkSince(counts_before_);
+  counts_ = counts_before_;
+  const Work work = {
+      .kind = Work::Kind::kRepeat, .name = last_kernel_, .launches = counts.launches};
+  const auto graph =
+      MakeGraph(fmt::format("recording {} kernels, the last {}", work.launches, work.name));
+  if (!graph.ok()) return graph.status();
+  auto recording = std::make_unique<CudaRecording>(index_, *graph);
+  recording->work = work;
+  recording->counts = counts;
+  return recording;
+}
+
+// A capture that went wrong is ended as well: the stream is of no use before.
+absl::StatusOr<cudaGraphExec_t> CudaDevice::MakeGraph(std::string_view what) {
+  UseHere();
+  cudaGraph_t graph = nullptr;
+  cudaError_t error = cudaStreamEndCapture(QueueOf(recorded_stream_).stream, &graph);
+  if (!status_.ok()) {
+    Forgotten(error);
+    if (graph != nullptr) Forgotten(cudaGraphDestroy(graph));
+    return status_;
+  }
+  cudaGraphExec_t exec = nullptr;
+  if (error == cudaSuccess) error = cudaGraphInstantiateWithFlags(&exec, graph, 0);
+  if (graph != nullptr) Forgotten(cudaGraphDestroy(graph));
+  if (error == cudaSuccess) return exec;
+  if (Forgotten(error) == cudaErrorMemoryAllocation) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "GPU: {} failed: its memory is full, perhaps by other programs (nvidia-smi shows them). "
+        "Ask for less (--vram)",
+        what));
+  }
+  return CudaFailure(error, what);
+}
+
+void CudaDevice::Repeat(Stream stream, const DeviceRecording& recording) {
+  CHECK(!is_recording_);
+  if (!IsUsable()) return;
+  const auto& recorded = static_cast<const CudaRecording&>(recording);
+  Note(cudaGraphLaunch(recorded.graph(), QueueOf(stream).stream), recorded.work);
+  ++counts_.repeats;
+  counts_.AddWork(recorded.counts);
 }
 
 std::string Version(int version) {

@@ -57,6 +57,13 @@ struct KernelCall {
   uint64_t touched_bytes = 0;  // of device memory, read and written: what its time is modelled by
 };
 
+// Copies and kernels that were recorded, to be queued again as one. It must go before its device,
+// and not before what was queued of it is done.
+class DeviceRecording {
+ public:
+  virtual ~DeviceRecording() = default;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -89,6 +96,16 @@ class Device {
   // Blocks until the event has come; the device's error if it has failed.
   virtual absl::Status Await(DeviceEvent event) = 0;
 
+  // Records the copies and kernels that are queued on a stream from here on, instead of queueing
+  // them: addresses and arguments as they are now, and none of what is in memory. Until
+  // EndRecording nothing else may be asked of the device.
+  virtual void BeginRecording(Stream stream) = 0;
+  // Allocates, once for all repeats. The device's error; or another, naming the recording, when it
+  // cannot be made, which leaves the device of use.
+  virtual absl::StatusOr<std::unique_ptr<DeviceRecording>> EndRecording() = 0;
+  // Queues all that was recorded, in its order: one call, whatever it holds.
+  virtual void Repeat(Stream stream, const DeviceRecording& recording) = 0;
+
   // DeviceCounts (device_counts.h), at least.
   virtual void Report(CounterVisitor& visitor) const = 0;
 
@@ -103,6 +120,7 @@ struct ModelledRates {
   double copy_in_bytes_per_second = 24e9;
   double copy_out_bytes_per_second = 24e9;
   int64_t launch_ns = 3'000;  // from the end of one kernel to the start of the next
+  int64_t repeat_ns = 1'000;  // the same within a recording that is repeated
   int64_t copy_ns = 8'000;    // a copy's latency
 };
 

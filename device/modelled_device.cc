@@ -36,7 +36,7 @@ void Unguard([[maybe_unused]] const HostBuffer& memory) {
 }
 
 // Eleven days at most, so that sums of times stay in range.
-int64_t DurationNs(int64_t latency_ns, uint64_t bytes, double bytes_per_second) {
+int64_t TimeNs(int64_t latency_ns, uint64_t bytes, double bytes_per_second) {
   const double ns = std::ceil(static_cast<double>(bytes) / bytes_per_second * 1e9);
   return latency_ns + static_cast<int64_t>(std::min(ns, 1e15));
 }
@@ -51,11 +51,11 @@ absl::Status CheckOptions(const DeviceOptions& options) {
         rates.memory_bytes_per_second, rates.copy_in_bytes_per_second,
         rates.copy_out_bytes_per_second));
   }
-  if (rates.launch_ns < 0 || rates.copy_ns < 0) {
+  if (rates.launch_ns < 0 || rates.repeat_ns < 0 || rates.copy_ns < 0) {
     return absl::InvalidArgumentError(
-        fmt::format("a modelled GPU cannot have latencies of {} ns (kernels) and {} ns (copies); "
-                    "they must not be below 0",
-                    rates.launch_ns, rates.copy_ns));
+        fmt::format("a modelled GPU cannot have latencies of {} ns (kernels), {} ns (kernels of a "
+                    "recording) and {} ns (copies); they must not be below 0",
+                    rates.launch_ns, rates.repeat_ns, rates.copy_ns));
   }
   if (options.modelled_memory_bytes == 0) {
     return absl::InvalidArgumentError("a modelled GPU needs memory; give it more than 0 bytes");
@@ -154,46 +154,70 @@ ModelledDevice::Operation* ModelledDevice::Queued(Stream stream, Operation::Kind
   return &operation;
 }
 
+ModelledDevice::Operation* ModelledDevice::Asked(Stream stream, Operation::Kind kind,
+                                                 int64_t duration_ns) {
+  if (recording_ == nullptr) {
+    ++counts_.calls;
+    return Queued(stream, kind, duration_ns);
+  }
+  CHECK(stream == recording_->stream && kind != Operation::Kind::kWait);
+  if (!status_.ok()) return nullptr;
+  Operation& operation = recording_->operations.emplace_back();
+  operation.kind = kind;
+  return &operation;
+}
+
+int64_t ModelledDevice::DurationNs(const Operation& operation, int64_t launch_ns) const {
+  const ModelledRates& rates = options_.rates;
+  switch (operation.kind) {
+    case Operation::Kind::kWait:
+      return 0;
+    case Operation::Kind::kCopyIn:
+      return TimeNs(rates.copy_ns, operation.bytes, rates.copy_in_bytes_per_second);
+    case Operation::Kind::kCopyOut:
+      return TimeNs(rates.copy_ns, operation.bytes, rates.copy_out_bytes_per_second);
+    case Operation::Kind::kKernel:
+      return TimeNs(launch_ns, operation.call.touched_bytes, rates.memory_bytes_per_second);
+  }
+  return 0;
+}
+
 void ModelledDevice::CountHost(const std::byte* host, size_t bytes) {
   counts_.unpinned_copies += pinned_.Contains(host, bytes) ? 0 : 1;
 }
 
-void ModelledDevice::CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) {
+void ModelledDevice::Copy(Stream stream, Operation::Kind kind, std::byte* to, const std::byte* from,
+                          size_t bytes) {
   if (bytes == 0) return;
-  CHECK(IsTaken(device, bytes));
-  Operation* operation =
-      Queued(stream, Operation::Kind::kCopyIn,
-             DurationNs(options_.rates.copy_ns, bytes, options_.rates.copy_in_bytes_per_second));
+  const bool is_in = kind == Operation::Kind::kCopyIn;
+  CHECK(IsTaken(is_in ? to : from, bytes));
+  Operation copy;
+  copy.kind = kind;
+  copy.bytes = bytes;
+  Operation* operation = Asked(stream, kind, DurationNs(copy, 0));
   if (operation == nullptr) return;
-  operation->to = device;
-  operation->from = host;
+  operation->to = to;
+  operation->from = from;
   operation->bytes = bytes;
-  ++counts_.copies_in;
-  counts_.copied_in_bytes += bytes;
-  CountHost(host, bytes);
+  ++(is_in ? counts_.copies_in : counts_.copies_out);
+  (is_in ? counts_.copied_in_bytes : counts_.copied_out_bytes) += bytes;
+  CountHost(is_in ? from : to, bytes);
+}
+
+void ModelledDevice::CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) {
+  Copy(stream, Operation::Kind::kCopyIn, device, host, bytes);
 }
 
 void ModelledDevice::CopyOut(Stream stream, std::byte* host, const std::byte* device,
                              size_t bytes) {
-  if (bytes == 0) return;
-  CHECK(IsTaken(device, bytes));
-  Operation* operation =
-      Queued(stream, Operation::Kind::kCopyOut,
-             DurationNs(options_.rates.copy_ns, bytes, options_.rates.copy_out_bytes_per_second));
-  if (operation == nullptr) return;
-  operation->to = host;
-  operation->from = device;
-  operation->bytes = bytes;
-  ++counts_.copies_out;
-  counts_.copied_out_bytes += bytes;
-  CountHost(host, bytes);
+  Copy(stream, Operation::Kind::kCopyOut, host, device, bytes);
 }
 
 void ModelledDevice::Launch(Stream stream, const KernelCall& call) {
   CHECK(call.run != nullptr && call.args_bytes <= KernelCall::kArgsBytesMax);
-  Operation* operation = Queued(stream, Operation::Kind::kKernel,
-                                DurationNs(options_.rates.launch_ns, call.touched_bytes,
-                                           options_.rates.memory_bytes_per_second));
+  Operation* operation = Asked(
+      stream, Operation::Kind::kKernel,
+      TimeNs(options_.rates.launch_ns, call.touched_bytes, options_.rates.memory_bytes_per_second));
   if (operation == nullptr) return;
   if (call.args_bytes > 0) std::memcpy(operation->args, call.args, call.args_bytes);
   operation->call = call;
@@ -201,12 +225,63 @@ void ModelledDevice::Launch(Stream stream, const KernelCall& call) {
   ++counts_.launches;
 }
 
+void ModelledDevice::BeginRecording(Stream stream) {
+  CHECK(recording_ == nullptr);
+  recording_ = std::make_unique<Recording>();
+  recording_->stream = stream;
+  recording_->counts = counts_;
+}
+
+absl::StatusOr<std::unique_ptr<DeviceRecording>> ModelledDevice::EndRecording() {
+  CHECK(recording_ != nullptr);
+  std::unique_ptr<Recording> recording = std::move(recording_);
+  const DeviceCounts before = recording->counts;
+  recording->counts = counts_.WorkSince(before);
+  counts_ = before;
+  if (!status_.ok()) return status_;
+  if (refused_recordings_ > 0) {
+    --refused_recordings_;
+    return absl::ResourceExhaustedError(
+        fmt::format("modelled GPU: a recording of {} operations cannot be made: refused, as it was "
+                    "told to; tell it otherwise",
+                    recording->operations.size()));
+  }
+  return recording;
+}
+
+void ModelledDevice::Repeat(Stream stream, const DeviceRecording& recording) {
+  CHECK(recording_ == nullptr);
+  const auto& recorded = static_cast<const Recording&>(recording);
+  int64_t launch_ns = options_.rates.launch_ns;
+  ++counts_.calls;
+  ++counts_.repeats;
+  for (const Operation& work : recorded.operations) {
+    Operation* operation = Queued(stream, work.kind, DurationNs(work, launch_ns));
+    if (operation == nullptr) return;
+    operation->to = work.to;
+    operation->from = work.from;
+    operation->bytes = work.bytes;
+    if (work.kind != Operation::Kind::kKernel) continue;
+    launch_ns = options_.rates.repeat_ns;
+    std::memcpy(operation->args, work.args, work.call.args_bytes);
+    operation->call = work.call;
+    operation->call.args = operation->args;
+  }
+  counts_.AddWork(recorded.counts);
+}
+
 // An event is the number of operations before it, so there is nothing to hold for it.
-DeviceEvent ModelledDevice::Record(Stream stream) { return {stream, QueueOf(stream).queued}; }
+DeviceEvent ModelledDevice::Record(Stream stream) {
+  CHECK(recording_ == nullptr);
+  ++counts_.calls;
+  return {stream, QueueOf(stream).queued};
+}
 
 // An operation of its own, so that events recorded between it and the next one wait as well.
 void ModelledDevice::WaitFor(Stream stream, DeviceEvent event) {
+  CHECK(recording_ == nullptr);
   if (event.stream == stream || event.sequence <= QueueOf(event.stream).done) return;
+  ++counts_.calls;
   const int64_t event_ns = EndNs(event);
   Operation* operation = Queued(stream, Operation::Kind::kWait, 0);
   if (operation == nullptr) return;
@@ -222,6 +297,7 @@ int64_t ModelledDevice::EndNs(DeviceEvent event) const {
 }
 
 bool ModelledDevice::IsDone(DeviceEvent event) {
+  CHECK(recording_ == nullptr);
   const Queue& queue = QueueOf(event.stream);
   CHECK(event.sequence <= queue.queued);
   if (event.sequence > queue.done) RunDue(clock_.NowNs());
@@ -229,10 +305,12 @@ bool ModelledDevice::IsDone(DeviceEvent event) {
 }
 
 absl::Status ModelledDevice::Await(DeviceEvent event) {
+  CHECK(recording_ == nullptr);
   const Queue& queue = QueueOf(event.stream);
   CHECK(event.sequence <= queue.queued);
   if (event.sequence > queue.done) {
     ++counts_.waits;
+    ++counts_.calls;
     clock_.SleepUntilNs(EndNs(event));
     RunDue(clock_.NowNs());
   }

@@ -21,13 +21,13 @@ namespace stoker {
 //             the stream waits for
 //     end   = start + latency + bytes / rate
 //
-// (a kernel: launch_ns and the touched bytes at the memory's rate; a copy: copy_ns and the rate of
-// its direction). Streams run side by side and do not slow each other. What an operation does is
-// done when its end has come by the clock and somebody asks (Await, IsDone), never earlier, in the
-// order of the ends over all streams, then of queueing. So a wait that was forgotten, a source
-// overwritten before its copy was done, or a result read too early gives wrong bits, here as on a
-// GPU. Kernels and copies run on the thread that asks; the time this takes is the host's, and the
-// model knows nothing of it.
+// (a kernel: launch_ns, or repeat_ns behind another of the same recording, and the touched bytes at
+// the memory's rate; a copy: copy_ns and the rate of its direction). Streams run side by side and
+// do not slow each other. What an operation does is done when its end has come by the clock and
+// somebody asks (Await, IsDone), never earlier, in the order of the ends over all streams, then of
+// queueing. So a wait that was forgotten, a source overwritten before its copy was done, or a
+// result read too early gives wrong bits, here as on a GPU. Kernels and copies run on the thread
+// that asks; the time this takes is the host's, and the model knows nothing of it.
 //
 // On a virtual clock Await moves the clock; on the real one it sleeps. A stream holds
 // kOperationsMax operations; when it is full, queueing waits for its oldest. Reaching outside of
@@ -50,6 +50,9 @@ class ModelledDevice final : public Device {
   void WaitFor(Stream stream, DeviceEvent event) override;
   bool IsDone(DeviceEvent event) override;
   absl::Status Await(DeviceEvent event) override;
+  void BeginRecording(Stream stream) override;
+  absl::StatusOr<std::unique_ptr<DeviceRecording>> EndRecording() override;
+  void Repeat(Stream stream, const DeviceRecording& recording) override;
   // The counts of every device, and for each stream the modelled time of its copies and kernels.
   void Report(CounterVisitor& visitor) const override;
 
@@ -60,6 +63,8 @@ class ModelledDevice final : public Device {
   void FailOperation(uint64_t nth) { failing_work_ = work_ + nth; }
   // For tests: the next `count` calls of Pin are refused.
   void RefusePins(int count) { refused_pins_ = count; }
+  // For tests: the next `count` recordings cannot be made.
+  void RefuseRecordings(int count) { refused_recordings_ = count; }
 
  private:
   friend absl::StatusOr<std::unique_ptr<ModelledDevice>> MakeModelledDevice(
@@ -76,6 +81,13 @@ class ModelledDevice final : public Device {
     size_t bytes;
     KernelCall call;  // its args are below
     alignas(64) std::byte args[KernelCall::kArgsBytesMax];
+  };
+  // What is recorded: operations without times, and what they count for.
+  class Recording final : public DeviceRecording {
+   public:
+    Stream stream = Stream::kCompute;
+    std::vector<Operation> operations;
+    DeviceCounts counts;  // while it is made: those of the device when it began
   };
   // Operation i since the beginning, counted from 1, is at (i - 1) % kOperationsMax.
   struct Queue {
@@ -102,6 +114,11 @@ class ModelledDevice final : public Device {
   // A place at the end of the stream with its times, waiting for one if need be; null when the
   // device has failed.
   Operation* Queued(Stream stream, Operation::Kind kind, int64_t duration_ns);
+  // As Queued, for what the host asks; in the recording while one is made.
+  Operation* Asked(Stream stream, Operation::Kind kind, int64_t duration_ns);
+  void Copy(Stream stream, Operation::Kind kind, std::byte* to, const std::byte* from,
+            size_t bytes);
+  int64_t DurationNs(const Operation& operation, int64_t launch_ns) const;
   void CountHost(const std::byte* host, size_t bytes);
   // Does all that ends until `now_ns`.
   void RunDue(int64_t now_ns);
@@ -122,6 +139,8 @@ class ModelledDevice final : public Device {
   uint64_t work_ = 0;  // copies and kernels queued
   uint64_t failing_work_ = 0;
   int refused_pins_ = 0;
+  int refused_recordings_ = 0;
+  std::unique_ptr<Recording> recording_;  // being made
   absl::Status status_;
 };
 

@@ -108,6 +108,61 @@ TEST_F(CudaDeviceTest, NothingIsLeftBehind) {
   EXPECT_EQ(Fake().taken_bytes, 0);
 }
 
+std::unique_ptr<DeviceRecording> RecordFills(Device& device, const DeviceBuffer& buffer) {
+  device.BeginRecording(Stream::kCompute);
+  for (int i = 0; i < 3; ++i) {
+    Enqueue(device, Stream::kCompute, Fill{.data = buffer.data(), .bytes = 1, .value = 1});
+  }
+  return *device.EndRecording();
+}
+
+TEST_F(CudaDeviceTest, RecordingsLeaveNothingBehind) {
+  const auto device = *OpenCudaDevice({});
+  const DeviceBuffer buffer = *device->Take(100);
+  {
+    const auto first = RecordFills(*device, buffer);
+    const auto second = RecordFills(*device, buffer);
+    EXPECT_EQ(Fake().live_graphs, 2);
+  }
+  EXPECT_EQ(Fake().live_graphs, 0);
+}
+
+TEST_F(CudaDeviceTest, RecordingsThatCannotBeMadeAreNamedAndLeaveTheDeviceUsable) {
+  const auto device = *OpenCudaDevice({});
+  const DeviceBuffer buffer = *device->Take(100);
+  const auto refused = [&] {
+    device->BeginRecording(Stream::kCompute);
+    Enqueue(*device, Stream::kCompute, Fill{.data = buffer.data(), .bytes = 1, .value = 1});
+    return device->EndRecording().status();
+  };
+  Fake().instantiating = cudaErrorMemoryAllocation;
+  absl::Status status = refused();
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(ErrorOf(status), AllOf(HasSubstr("recording 1 kernels, the last fill"),
+                                     HasSubstr("memory is full"), HasSubstr("--vram")));
+  Fake().instantiating = cudaErrorNotSupported;
+  EXPECT_THAT(ErrorOf(refused()), HasSubstr("recording 1 kernels, the last fill failed"));
+  Fake().instantiating = cudaSuccess;
+  Fake().capturing = cudaErrorStreamCaptureInvalidated;
+  EXPECT_THAT(ErrorOf(refused()), HasSubstr("recording 1 kernels, the last fill failed"));
+  Fake().capturing = cudaSuccess;
+  EXPECT_EQ(Fake().live_graphs, 0);
+  const auto recording = RecordFills(*device, buffer);
+  device->Repeat(Stream::kCompute, *recording);
+  EXPECT_TRUE(device->Await(device->Record(Stream::kCompute)).ok());
+}
+
+TEST_F(CudaDeviceTest, GpuLostInARepeatIsSaidWithWhatWasRepeated) {
+  const auto device = *OpenCudaDevice({});
+  const DeviceBuffer buffer = *device->Take(100);
+  const auto recording = RecordFills(*device, buffer);
+  device->Repeat(Stream::kCompute, *recording);
+  const DeviceEvent event = device->Record(Stream::kCompute);
+  Fake().lost = cudaErrorIllegalAddress;
+  EXPECT_THAT(ErrorOf(device->Await(event)),
+              HasSubstr("repeat of 3 recorded kernels, the last fill"));
+}
+
 TEST_F(CudaDeviceTest, FullMemoryIsResourceExhausted) {
   Fake().gpus[0].used_bytes = 200 << 20;
   const auto device = *OpenCudaDevice({});
@@ -192,6 +247,7 @@ TEST_F(CudaDeviceTest, WorkAllocatesNothing) {
   const auto device = *OpenCudaDevice({});
   const DeviceBuffer buffer = *device->Take(100);
   std::byte host[100] = {};
+  const auto recording = RecordFills(*device, buffer);
   const AllocationCount allocations;
   for (int i = 0; i < 3000; ++i) {
     device->CopyIn(Stream::kCopyIn, buffer.data(), host, 100);
@@ -201,6 +257,7 @@ TEST_F(CudaDeviceTest, WorkAllocatesNothing) {
     device->CopyOut(Stream::kCopyOut, host, buffer.data(), 100);
     const DeviceEvent event = device->Record(Stream::kCopyOut);
     if (i % 7 == 0) device->IsDone(event);
+    if (i % 3 == 0) device->Repeat(Stream::kCompute, *recording);
     if (i % 500 == 0) {
       ASSERT_TRUE(device->Await(event).ok());
     }

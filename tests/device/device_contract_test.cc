@@ -282,6 +282,85 @@ TEST_P(DeviceContract, CountsWhatItWasAskedFor) {
   EXPECT_GE(report["device_waits"], 1);
 }
 
+// In, doubled on the device, out.
+TEST_P(DeviceContract, RecordingRunsWhenRepeatedOnWhatIsInMemoryThen) {
+  constexpr size_t kBytes = 100'000;
+  std::memset(Host(), 0, 3 * kBytes);
+  device_->BeginRecording(Stream::kCompute);
+  device_->CopyIn(Stream::kCompute, buffer_.data(), host_.data(), kBytes);
+  Enqueue(*device_, Stream::kCompute,
+          Duplicate{.to = buffer_.data() + kBytes, .from = buffer_.data(), .bytes = kBytes});
+  device_->CopyOut(Stream::kCompute, host_.data() + kBytes, buffer_.data() + kBytes, kBytes);
+  const auto recording = device_->EndRecording();
+  ASSERT_TRUE(recording.ok()) << recording.status();
+  std::memset(Host(), 9, kBytes);
+  ASSERT_TRUE(Finish(Stream::kCompute).ok());
+  EXPECT_THAT(HostBytes(kBytes, kBytes), Each(0));
+  for (const int value : {1, 2, 3}) {
+    std::memset(Host(), value, kBytes);
+    device_->Repeat(Stream::kCompute, **recording);
+    ASSERT_TRUE(Finish(Stream::kCompute).ok());
+    EXPECT_THAT(HostBytes(kBytes, kBytes), Each(value));
+  }
+}
+
+TEST_P(DeviceContract, RepeatsAreInOrderWithWhatElseIsQueued) {
+  device_->BeginRecording(Stream::kCompute);
+  Enqueue(*device_, Stream::kCompute,
+          Duplicate{.to = buffer_.data() + 100, .from = buffer_.data(), .bytes = 100});
+  const auto recording = device_->EndRecording();
+  ASSERT_TRUE(recording.ok());
+  for (int i = 1; i <= 20; ++i) {
+    Enqueue(*device_, Stream::kCompute, Fill{.data = buffer_.data(), .bytes = 100, .value = i});
+    device_->Repeat(Stream::kCompute, **recording);
+    Enqueue(*device_, Stream::kCompute, Fill{.data = buffer_.data(), .bytes = 100, .value = 0});
+    device_->WaitFor(Stream::kCopyOut, device_->Record(Stream::kCompute));
+    device_->CopyOut(Stream::kCopyOut, host_.data() + i * 100, buffer_.data() + 100, 100);
+    device_->WaitFor(Stream::kCompute, device_->Record(Stream::kCopyOut));
+  }
+  ASSERT_TRUE(Finish(Stream::kCopyOut).ok());
+  for (int i = 1; i <= 20; ++i) EXPECT_THAT(HostBytes(i * 100, 100), Each(i));
+}
+
+TEST_P(DeviceContract, ARepeatIsOneCallAndCountsAsAllThatItHolds) {
+  device_->BeginRecording(Stream::kCompute);
+  for (int i = 0; i < 5; ++i) {
+    Enqueue(*device_, Stream::kCompute, Fill{.data = buffer_.data(), .bytes = 8, .value = i});
+  }
+  device_->CopyIn(Stream::kCompute, buffer_.data(), host_.data(), 30);
+  device_->CopyOut(Stream::kCompute, host_.data(), buffer_.data(), 70);
+  const auto recording = device_->EndRecording();
+  ASSERT_TRUE(recording.ok());
+  auto report = Report();
+  EXPECT_EQ(report["device_launches"], 0);
+  EXPECT_EQ(report["device_calls"], 0);
+  EXPECT_EQ(report["device_copied_in_bytes"], 0);
+  device_->Repeat(Stream::kCompute, **recording);
+  device_->Repeat(Stream::kCompute, **recording);
+  report = Report();
+  EXPECT_EQ(report["device_calls"], 2);
+  EXPECT_EQ(report["device_repeats"], 2);
+  EXPECT_EQ(report["device_launches"], 10);
+  EXPECT_EQ(report["device_copies_in"], 2);
+  EXPECT_EQ(report["device_copied_in_bytes"], 60);
+  EXPECT_EQ(report["device_copied_out_bytes"], 140);
+  ASSERT_TRUE(Finish(Stream::kCompute).ok());
+  EXPECT_EQ(Report()["device_calls"], 4);  // an event, and the wait for it
+}
+
+// Here or when it is repeated, as the kind of device can tell.
+TEST_P(DeviceContract, AKernelThatCannotRunInARecordingIsNamed) {
+  device_->BeginRecording(Stream::kCompute);
+  device_->Launch(Stream::kCompute,
+                  {.name = "broken_kernel", .run = [](const void*, void*) { return 1; }});
+  const auto recording = device_->EndRecording();
+  if (recording.ok()) device_->Repeat(Stream::kCompute, **recording);
+  EXPECT_THAT(std::string(MessageOf(Finish(Stream::kCompute))), HasSubstr("broken_kernel"));
+  device_->BeginRecording(Stream::kCompute);
+  const absl::Status again = device_->EndRecording().status();
+  EXPECT_EQ(again, Finish(Stream::kCompute));
+}
+
 TEST_P(DeviceContract, FailureIsKeptAndNamesTheOperation) {
   std::memset(Host(), 8, 100);
   device_->Launch(Stream::kCompute,

@@ -7,12 +7,21 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 
 #include "base/check.h"
 #include "tests/cache/allocation_count.h"
 
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> work;
+};
+
 struct CUstream_st {
   std::deque<std::function<void()>> work;
+  std::unique_ptr<CUgraph_st> captured;  // while the stream is captured
   uint64_t queued = 0;
   uint64_t done = 0;
 
@@ -28,6 +37,10 @@ struct CUstream_st {
   template <typename Item>
   void Queue(const Item& item) {
     const stoker::AllocationsUncounted uncounted;
+    if (captured != nullptr) {
+      captured->work.push_back(item);
+      return;
+    }
     work.push_back(item);
     ++queued;
   }
@@ -113,6 +126,43 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   --Fake().live_streams;
   return cudaSuccess;
 }
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  CHECK(mode == cudaStreamCaptureModeThreadLocal && stream->captured == nullptr);
+  if (Fake().lost == cudaSuccess) stream->captured = std::make_unique<CUgraph_st>();
+  return Fake().lost;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  const std::unique_ptr<CUgraph_st> captured = std::move(stream->captured);
+  if (Fake().lost != cudaSuccess) return Fake().lost;
+  CHECK(captured != nullptr);
+  if (Fake().capturing != cudaSuccess) return Fake().capturing;
+  *graph = new CUgraph_st(*captured);
+  ++Fake().live_graphs;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec, cudaGraph_t graph,
+                                          unsigned long long) {
+  if (Fake().lost != cudaSuccess) return Fake().lost;
+  if (Fake().instantiating != cudaSuccess) return Fake().instantiating;
+  *exec = new CUgraphExec_st{graph->work};
+  ++Fake().live_graphs;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  for (const auto& item : exec->work) stream->Queue(item);
+  return Fake().lost;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  --Fake().live_graphs;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  --Fake().live_graphs;
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   stream->Queue([other = event->stream, sequence = event->sequence] { other->DoUntil(sequence); });
   return Fake().lost;

@@ -23,7 +23,9 @@ struct FakeGpu {
 struct FakeCuda {
   std::vector<FakeGpu> gpus = {FakeGpu()};
   int driver_version = CUDART_VERSION;
-  cudaError_t registering = cudaSuccess;  // what cudaHostRegister says
+  cudaError_t registering = cudaSuccess;    // what cudaHostRegister says
+  cudaError_t capturing = cudaSuccess;      // what cudaStreamEndCapture says
+  cudaError_t instantiating = cudaSuccess;  // what cudaGraphInstantiateWithFlags says
   // Every call from here on says so, until it is reset to success: the GPU is lost.
   cudaError_t lost = cudaSuccess;
 
@@ -33,6 +35,7 @@ struct FakeCuda {
   size_t taken_bytes = 0;
   int live_streams = 0;
   int live_events = 0;
+  int live_graphs = 0;  // of both kinds
   int event_synchronisations = 0;
 };
 

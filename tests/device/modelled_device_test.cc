@@ -26,6 +26,7 @@ constexpr DeviceOptions kOptions = {.rates = {.memory_bytes_per_second = 2e9,
                                               .copy_in_bytes_per_second = 1e9,
                                               .copy_out_bytes_per_second = 0.5e9,
                                               .launch_ns = 30,
+                                              .repeat_ns = 10,
                                               .copy_ns = 100},
                                     .modelled_memory_bytes = 1 << 20};
 
@@ -176,8 +177,57 @@ TEST_F(ModelledDeviceTest, FullStreamWaitsForItsOldest) {
   EXPECT_EQ(notes_.size(), 10);
 }
 
+TEST_F(ModelledDeviceTest, KernelsOfARepeatFollowEachOtherSooner) {
+  device_->BeginRecording(Stream::kCompute);
+  Compute(1000, 1);
+  Compute(0, 2);
+  device_->CopyOut(Stream::kCompute, host_, buffer_.data(), 50);
+  Compute(0, 3);
+  const auto recording = *device_->EndRecording();
+  EXPECT_EQ(EndNs(Stream::kCompute), 0);
+  device_->Repeat(Stream::kCompute, *recording);
+  EXPECT_EQ(EndNs(Stream::kCompute), (30 + 500) + 10 + (100 + 100) + 10);
+  ASSERT_TRUE(Finish(Stream::kCompute).ok());
+  EXPECT_THAT(notes_, ElementsAre(1, 2, 3));
+}
+
+TEST_F(ModelledDeviceTest, RepeatLongerThanAStreamIsPerformedAsItGoes) {
+  constexpr int kCount = ModelledDevice::kOperationsMax + 10;
+  device_->BeginRecording(Stream::kCompute);
+  for (int i = 0; i < kCount; ++i) Compute(0, i);
+  const auto recording = *device_->EndRecording();
+  device_->Repeat(Stream::kCompute, *recording);
+  ASSERT_TRUE(Finish(Stream::kCompute).ok());
+  EXPECT_EQ(notes_.size(), kCount);
+}
+
+TEST_F(ModelledDeviceTest, RecordingsAreRefusedWhenToldSo) {
+  device_->RefuseRecordings(1);
+  device_->BeginRecording(Stream::kCompute);
+  Compute(0);
+  const absl::Status status = device_->EndRecording().status();
+  EXPECT_TRUE(absl::IsResourceExhausted(status));
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("a recording of 1 operations"));
+  device_->BeginRecording(Stream::kCompute);
+  EXPECT_TRUE(device_->EndRecording().ok());
+}
+
+TEST_F(ModelledDeviceTest, AKernelOfARepeatThatFailsIsNamed) {
+  device_->BeginRecording(Stream::kCompute);
+  Compute(0, 1);
+  Compute(0, 2);
+  const auto recording = *device_->EndRecording();
+  device_->FailOperation(2);
+  device_->Repeat(Stream::kCompute, *recording);
+  EXPECT_THAT(std::string(MessageOf(Finish(Stream::kCompute))), HasSubstr("kernel note failed"));
+  EXPECT_THAT(notes_, ElementsAre(1));
+}
+
 TEST_F(ModelledDeviceTest, WorkAllocatesNothing) {
   std::byte* host = host_;
+  device_->BeginRecording(Stream::kCompute);
+  FillDevice(3, 10);
+  const auto recording = *device_->EndRecording();
   const AllocationCount allocations;
   for (int i = 0; i < 3000; ++i) {
     device_->CopyIn(Stream::kCopyIn, buffer_.data(), host, 100);
@@ -187,6 +237,7 @@ TEST_F(ModelledDeviceTest, WorkAllocatesNothing) {
     device_->CopyOut(Stream::kCopyOut, host, buffer_.data(), 100);
     const DeviceEvent event = device_->Record(Stream::kCopyOut);
     if (i % 7 == 0) device_->IsDone(event);
+    if (i % 3 == 0) device_->Repeat(Stream::kCompute, *recording);
     if (i % 500 == 0) {
       ASSERT_TRUE(device_->Await(event).ok());
     }
@@ -270,6 +321,7 @@ TEST_F(ModelledDeviceTest, OptionsThatMakeNoSenseAreRefused) {
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_in_bytes_per_second = -1; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_out_bytes_per_second = kNone; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.launch_ns = -1; }));
+  EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.repeat_ns = -1; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_ns = -1; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.modelled_memory_bytes = 0; }));
   EXPECT_FALSE(is_refused([](DeviceOptions&) {}));
