@@ -48,6 +48,14 @@ absl::Status CheckPlace(const CacheOptions& options, const CachePlan& plan) {
       NameOf(options.place), plan.vram_bytes > 0 ? "experts of every size" : "an expert"));
 }
 
+absl::Status CheckAdmission(const TierOptions& vram) {
+  if (vram.admission == Admissions().front().name) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "the admission policy \"{}\" was asked for in VRAM, where promotion is the rule of "
+      "admission; leave it at \"{}\" there",
+      vram.admission, Admissions().front().name));
+}
+
 absl::Status CheckOptions(const CacheOptions& options, const CachePlan& plan) {
   const std::vector<TierOptions>& tiers = options.tiers;
   const bool is_ram_last = !tiers.empty() && tiers.back().kind == TierKind::kRam;
@@ -64,6 +72,7 @@ absl::Status CheckOptions(const CacheOptions& options, const CachePlan& plan) {
       CheckBudget("RAM", plan.arena_bytes + plan.staging_bytes, tiers.back().budget_bytes));
   if (is_vram_first) {
     RETURN_IF_ERROR(CheckBudget("VRAM", plan.vram_bytes, tiers.front().budget_bytes));
+    RETURN_IF_ERROR(CheckAdmission(tiers.front()));
   }
   RETURN_IF_ERROR(CheckPlace(options, plan));
   if (options.layer_floor < -1) {
@@ -123,12 +132,13 @@ struct ExpertCache::State {
   bool IsInVram(int32_t slot) const {
     return exchange != nullptr && slot < tiers.front().pool().slot_count();
   }
-  void ClaimWaiting();
-  bool StartLoad(ExpertKey key);
+  void ClaimWaiting(Tier::Patience patience = Tier::Patience::kForTheChosen);
+  bool StartLoad(ExpertKey key, Tier::Patience patience = Tier::Patience::kForTheChosen);
   void Poll(BlockReader::Wait wait);
   void LoadEnded(const ExpertLoader::Outcome& outcome);
   void HintEnded(const ExpertLoader::Outcome& outcome);
   void NoteEvicted(ExpertKey key);
+  void NoteVisit(ExpertKey key);
   void BeginAsking(int layer_index, absl::Span<const int32_t> experts);
   void EndAsking();
   void IssueHints();
@@ -199,9 +209,9 @@ Tier& ExpertCache::State::TierOf(int32_t slot) {
 }
 
 // Claims in the order asked, so that who gets a slot does not depend on which read was faster.
-void ExpertCache::State::ClaimWaiting() {
+void ExpertCache::State::ClaimWaiting(Tier::Patience patience) {
   bool is_started = false;
-  while (!waiting.empty() && StartLoad(waiting.front())) {
+  while (!waiting.empty() && StartLoad(waiting.front(), patience)) {
     waiting.Pop();
     is_started = true;
   }
@@ -210,7 +220,7 @@ void ExpertCache::State::ClaimWaiting() {
 
 // An expert is read into VRAM, by way of a staging buffer, while VRAM has room for it. It waits for
 // a buffer if in RAM another would have to go for it.
-bool ExpertCache::State::StartLoad(ExpertKey key) {
+bool ExpertCache::State::StartLoad(ExpertKey key, Tier::Patience patience) {
   if (exchange != nullptr) {
     const TierExchange::Staging staging = exchange->BeginStaging(key);
     if (staging.slot >= 0) {
@@ -220,7 +230,7 @@ bool ExpertCache::State::StartLoad(ExpertKey key) {
     }
     if (tiers.front().HasRoom(key) && !landing().HasRoom(key)) return false;
   }
-  const Tier::Claimed claimed = landing().Claim(key);
+  const Tier::Claimed claimed = landing().Claim(key, patience);
   if (claimed.evicted >= 0) NoteEvicted(claimed.evicted);
   if (claimed.slot < 0) return false;
   ++loading_count;
@@ -237,6 +247,16 @@ void ExpertCache::State::NoteEvicted(ExpertKey key) {
                            layout.layer_of(key).expert_bytes);
   }
   if (hints != nullptr) hints->Left(key);
+}
+
+// One that was not admitted leaves as soon as it is used: it is as good as gone.
+void ExpertCache::State::NoteVisit(ExpertKey key) {
+  evicted_step[key] = step;
+  --counts.resident;
+  if (residency != nullptr) {
+    residency->OnResidency(ResidencyChange::kEvicted, layout.id(key),
+                           layout.layer_of(key).expert_bytes);
+  }
 }
 
 void ExpertCache::State::Poll(BlockReader::Wait wait) {
@@ -300,11 +320,12 @@ void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
   } else {
     ready.Push(outcome.slot);
   }
-  ++counts.resident;
   const ExpertId id = layout.id(outcome.key);
   if (residency != nullptr) {
     residency->OnResidency(ResidencyChange::kRead, id, outcome.read_bytes);
   }
+  ++counts.resident;
+  if (tier.is_visitor(outcome.slot)) NoteVisit(outcome.key);
   misses.Add({.id = id,
               .reason = reason,
               .evicted_step = evicted,
@@ -317,7 +338,9 @@ void ExpertCache::State::WaitForOne() {
   const CauseScope scope(ledger, Cause::kWaitDrive);
   const int64_t start_ns = clock.NowNs();
   while (ready.empty() && failure.ok() && outstanding() > 0) {
-    CHECK(loader->is_busy());  // else the caller holds pins_max refs and asks for more
+    if (!loader->is_busy())
+      ClaimWaiting(Tier::Patience::kForNobody);  // the caller holds the chosen
+    CHECK(loader->is_busy());                    // else it holds pins_max refs and asks for more
     Poll(BlockReader::Wait::kUntilOne);
   }
   counts.wait_ns += clock.NowNs() - start_ns;
@@ -528,6 +551,8 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
     ASSIGN_OR_RETURN(PolicyChoice policy, ChoosePolicy(tier_options.policy, options.settings));
     const bool is_vram = tier_options.kind == TierKind::kVram;
     if (is_vram && !has_vram) continue;
+    ASSIGN_OR_RETURN(AdmissionChoice admission,
+                     ChooseAdmission(tier_options.admission, options.settings));
     SlotArena::Options arena;
     if (options.addresses_only) arena.kind = SlotArena::Kind::kAddresses;
     if (has_vram) {
@@ -537,6 +562,8 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
     ASSIGN_OR_RETURN(Tier tier, Tier::Create(layout, plan,
                                              {.kind = tier_options.kind,
                                               .policy = std::move(policy),
+                                              .admission = std::move(admission),
+                                              .is_below_another = has_vram && !is_vram,
                                               .profile = options.profile,
                                               .layer_floor = options.layer_floor,
                                               .first_slot = slot_count,
@@ -573,6 +600,7 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
     if (!s.device_failure.ok()) return s.device_failure;
     s.device_backlog_bytes = 0;
   }
+  for (Tier& tier : s.tiers) tier.BeginRequest();
   if (s.hints != nullptr) s.BeginAsking(s.layout.layer_index(layer), experts);
   // Residents first, all of them: no miss of this request may take one that comes later in it.
   for (const int32_t expert : experts) {
@@ -584,6 +612,7 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
   // settled above: every one that is in a tier now is kept there.
   for (size_t i = 0; i < experts.size(); ++i) {
     const ExpertKey key = place.first_key + experts[i];
+    s.landing().Used(key);
     if (s.exchange != nullptr) s.NoteUse(key, rows.empty() ? 1 : rows[i]);
     if (Tier* tier = s.TierWith(key)) {
       tier->Touch(key);

@@ -51,7 +51,7 @@ struct TierOptions {
   uint64_t budget_bytes =
       0;  // for slots; everything else the store takes is in CachePlan::overhead_bytes
   std::string policy = "lru";        // as ChoosePolicy
-  std::string admission = "always";  // as ChooseAdmission
+  std::string admission = "always";  // as ChooseAdmission; in VRAM promotion is the admission
 };
 
 struct CacheOptions {

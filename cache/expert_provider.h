@@ -87,6 +87,12 @@ struct ResidentLayer {
 // released, so the caller must not hold more than `pins_max(layer)` refs at once. A request cannot
 // fail for lack of room; it fails (and is over) when an expert cannot be read, with the cause. One
 // thread.
+//
+// What a request finds resident depends on the requests before it alone, and not on which reads
+// were faster, provided that a caller that blocks in Collect (kUntilOne) holds no refs: a slot that
+// it holds may be the very one that an expert on its way has to wait for. If it does hold some the
+// request goes on all the same, with other experts giving way. A provider that keeps experts in a
+// device's memory as well cannot promise this.
 class ExpertProvider {
  public:
   enum class Wait : uint8_t { kNo, kUntilOne };

@@ -13,11 +13,12 @@ namespace {
 
 // Tables beside the arena, rounded up generously: a slot's state, its load and its four reads; a
 // key's place, hash and history, and what policies hold of it (one policy a class and tier, 28
-// bytes at most); per layer what a policy of its own holds beside that; and a fixed part for miss
-// records and small vectors.
+// bytes at most, and one admission a class, 16); per layer what a policy of its own holds beside
+// that; and a fixed part for miss records and small vectors.
 constexpr uint64_t kTableBytesPerSlot = 512;
 constexpr uint64_t kTableBytesPerKey = 32;
 constexpr uint64_t kPolicyBytesPerKey = 32;
+constexpr uint64_t kAdmissionBytesPerKey = 16;
 constexpr uint64_t kPolicyBytesPerLayer = 4096;
 constexpr uint64_t kTableBytesFixed = 64 << 10;
 // With VRAM: a key's place there and its last uses, and where its parts are once they stay there;
@@ -27,8 +28,9 @@ constexpr uint64_t kVramBytesFixed = 256 << 10;
 
 uint64_t TableBytes(const ExpertLayout& layout, int64_t slot_count, bool has_vram) {
   const uint64_t tiers = has_vram ? 2 : 1;
-  const uint64_t per_key = kTableBytesPerKey + (has_vram ? kVramBytesPerKey : 0) +
-                           kPolicyBytesPerKey * layout.classes().size() * tiers;
+  const uint64_t per_key =
+      kTableBytesPerKey + (has_vram ? kVramBytesPerKey : 0) +
+      (kPolicyBytesPerKey * tiers + kAdmissionBytesPerKey) * layout.classes().size();
   return kTableBytesFixed + (has_vram ? kVramBytesFixed : 0) +
          kTableBytesPerSlot * static_cast<uint64_t>(slot_count) +
          per_key * static_cast<uint64_t>(layout.key_count()) +

@@ -96,7 +96,7 @@ class AdmissionPolicy {
   virtual ~AdmissionPolicy() = default;
   // Each use by a step, hit or miss, before Admits is asked about that use.
   virtual void Used(ExpertKey key) = 0;
-  // `victim` would have to go for it; -1: there is room.
+  // `victim` would have to go for it; -1: there is room. Changes nothing.
   virtual bool Admits(ExpertKey incoming, ExpertKey victim) = 0;
   virtual void Report(CounterVisitor& visitor) const = 0;
 };
@@ -108,12 +108,12 @@ struct AdmissionRow {
   std::unique_ptr<AdmissionPolicy> (*make)(const PolicyShape& shape,
                                            absl::Span<const double> values);
 };
-// In policies/admission_registry.cc, in order.
+// In policies/admission_registry.cc, in order; the first admits everything.
 absl::Span<const AdmissionRow> Admissions();
 
 struct AdmissionChoice {
   const AdmissionRow* row = nullptr;
-  std::vector<double> values;
+  std::vector<double> values;  // as PolicyChoice
 
   std::unique_ptr<AdmissionPolicy> Make(const PolicyShape& shape) const;
 };

@@ -13,6 +13,10 @@
 namespace stoker {
 namespace {
 
+// Claims of a request that are spared while others are there: more than enough to keep a drive
+// busy, which takes 1 to 4 whole experts at a time.
+constexpr int64_t kClaimsSpared = 8;
+
 // See expert_cache.h for the rule. A class whose experts all fit never evicts and needs no floor.
 int ChooseFloor(const ExpertLayout& layout, int size_class, int64_t slot_count, int pins_min,
                 int asked) {
@@ -28,6 +32,15 @@ int ChooseFloor(const ExpertLayout& layout, int size_class, int64_t slot_count, 
   }
   const int64_t even = slot_count / c.layer_count;
   return static_cast<int>(std::min<int64_t>({possible, even, expert_count_min / 2}));
+}
+
+// Slots for experts that are not admitted: as in VRAM, if that leaves the pins that were planned.
+// None where all fit, or everybody is admitted.
+int64_t VisitorCountMax(const SlotClass& c, int pins_min, const Tier::Options& options) {
+  if (options.kind != TierKind::kRam || c.slot_count >= c.expert_count) return 0;
+  if (options.admission.row->name == Admissions().front().name) return 0;
+  const int64_t wanted = std::clamp<int64_t>(c.slot_count / 8, 1, kTransitSlotsMax);
+  return std::max<int64_t>(0, std::min(wanted, c.slot_count - pins_min));
 }
 
 }  // namespace
@@ -64,12 +77,16 @@ Tier::Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int 
            const Options& options, SlotPool pool)
     : layout_(&layout),
       pool_(std::move(pool)),
+      is_below_another_(options.is_below_another),
+      visitor_counts_(classes.size(), 0),
       class_resident_counts_(classes.size(), 0),
       residents_(pool_.slot_count()),
       slot_of_key_(layout.key_count(), -1),
       layer_resident_counts_(layout.layers().size(), 0) {
   for (size_t c = 0; c < classes.size(); ++c) {
-    const int64_t slot_count = classes[c].slot_count - classes[c].transit_count;
+    visitor_counts_max_.push_back(VisitorCountMax(classes[c], pins_min, options));
+    const int64_t slot_count =
+        classes[c].slot_count - classes[c].transit_count - visitor_counts_max_.back();
     std::vector<PolicyShape::Layer> shapes;
     for (const ExpertLayout::Layer& layer : layout.layers()) {
       if (layer.size_class != static_cast<int>(c)) continue;
@@ -77,11 +94,13 @@ Tier::Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int 
     }
     floors_.push_back(
         ChooseFloor(layout, static_cast<int>(c), slot_count, pins_min, options.layer_floor));
-    policies_.push_back(options.policy.Make({.key_count = layout.key_count(),
-                                             .slot_count = slot_count,
-                                             .layers = shapes,
-                                             .profile = options.profile,
-                                             .layer_floor = floors_.back()}));
+    const PolicyShape shape = {.key_count = layout.key_count(),
+                               .slot_count = slot_count,
+                               .layers = shapes,
+                               .profile = options.profile,
+                               .layer_floor = floors_.back()};
+    policies_.push_back(options.policy.Make(shape));
+    admissions_.push_back(options.admission.Make(shape));
     class_slot_counts_.push_back(slot_count);
   }
 }
@@ -107,14 +126,73 @@ bool Tier::HoldsForGood(int layer_index) const {
   return true;
 }
 
-Tier::Claimed Tier::Claim(ExpertKey key) {
+Tier::Claimed Tier::Claim(ExpertKey key, Patience patience) {
   CHECK(Find(key) < 0);
-  const ExpertLayout::Layer& layer = layout_->layer_of(key);
-  Claimed claimed = {.evicted = EvictFor(key)};
-  claimed.slot = pool_.Claim(layer.size_class);
-  if (claimed.slot < 0) return claimed;
-  AddResident(claimed.slot, key);
-  return claimed;
+  const int size_class = layout_->layer_of(key).size_class;
+  const Choice choice = Choose(key, patience);
+  if (!choice.has_room && choice.victim < 0) return {};
+  if (!choice.has_room && !admissions_[size_class]->Admits(key, choice.victim)) {
+    if (visitor_counts_[size_class] < visitor_counts_max_[size_class]) {
+      return {.slot = ClaimVisit(key)};
+    }
+    // Sooner admitted than stuck.
+    const bool may_wait = patience == Patience::kForTheChosen && !is_below_another_;
+    if (may_wait && visitor_counts_[size_class] > 0) return {};
+  }
+  if (!choice.has_room) {
+    const int32_t victim = Find(choice.victim);
+    if (!IsIdle(victim)) return {};
+    Evict(victim);
+  }
+  const int32_t slot = pool_.Claim(size_class);
+  AddResident(slot, key);
+  return {.slot = slot, .evicted = choice.victim};
+}
+
+// Asked of the policy twice at most: about bystanders, then about members. That a quota is full
+// comes before that a slot is Empty.
+Tier::Choice Tier::Choose(ExpertKey incoming, Patience patience) {
+  const int layer_index = layout_->layer_index_of(incoming);
+  const int size_class = layout_->layers()[layer_index].size_class;
+  EvictionPolicy& policy = *policies_[size_class];
+  const bool is_patient = patience == Patience::kForTheChosen && !is_below_another_;
+  const auto may_go = [&](ExpertKey key) {
+    return IsEvictable(key, layer_index) && !(is_patient && IsMember(key));
+  };
+  const auto crowded = [&](Evictable evictable) { return policy.PickCrowded(incoming, evictable); };
+  const auto victim = [&](Evictable evictable) { return policy.PickVictim(incoming, evictable); };
+  Choice choice = {.victim = PickUnguarded(crowded, may_go)};
+  if (choice.victim < 0 && is_patient) choice.victim = PickMember(crowded);
+  if (choice.victim >= 0) return choice;
+  choice.has_room = HasEmpty(size_class);
+  if (choice.has_room) return choice;
+  choice.victim = PickUnguarded(victim, may_go);
+  if (choice.victim < 0 && is_patient) choice.victim = PickMember(victim);
+  return choice;
+}
+
+// A member of the running request, which is of one layer, so no floor is in the way.
+ExpertKey Tier::PickMember(Pick pick) const {
+  ExpertKey member = -1;
+  for (int64_t spared = kClaimsSpared; member < 0; spared /= 2) {
+    member = pick([&](ExpertKey key) {
+      return IsMember(key) && At(Find(key)).claim <= claim_count_ - spared;
+    });
+    if (spared == 0) break;
+  }
+  return member;
+}
+
+int32_t Tier::ClaimVisit(ExpertKey key) {
+  const int size_class = layout_->layer_of(key).size_class;
+  const int32_t slot = pool_.Claim(size_class);
+  CHECK(slot >= 0);  // slots are set aside for as many
+  Occupy(slot, key);
+  At(slot).is_transit = true;
+  slot_of_key_[key] = slot;
+  ++visitor_counts_[size_class];
+  ++refused_count_;
+  return slot;
 }
 
 Tier::Claimed Tier::ClaimOnHint(ExpertKey key, Evictable may_go) {
@@ -127,6 +205,7 @@ Tier::Claimed Tier::ClaimOnHint(ExpertKey key, Evictable may_go) {
   claimed.slot = pool_.Claim(layout_->layer_of(key).size_class);
   if (claimed.slot < 0) return claimed;
   AddResident(claimed.slot, key, Arrival::kHint);
+  At(claimed.slot).request = -1;  // no member of whatever request is running
   Unkeep(claimed.slot);
   return claimed;
 }
@@ -168,6 +247,8 @@ void Tier::AddResident(int32_t slot, ExpertKey key, Arrival arrival) {
   ++resident_count_;
   policies_[size_class]->Inserted(key, arrival);
   Occupy(slot, key);
+  At(slot).request = request_;
+  At(slot).claim = ++claim_count_;
 }
 
 void Tier::Occupy(int32_t slot, ExpertKey key) {
@@ -188,30 +269,27 @@ bool Tier::IsEvictable(ExpertKey key, int for_layer) const {
   return layer_resident_counts_[layer_index] > floor;
 }
 
-ExpertKey Tier::ChooseVictim(ExpertKey incoming, Evictable evictable) {
+ExpertKey Tier::PickUnguarded(Pick pick, Evictable may_go) const {
+  if (!guards_.empty()) {
+    const ExpertKey key = pick([&](ExpertKey k) { return guards_[k] == 0 && may_go(k); });
+    if (key >= 0) return key;
+  }
+  return pick(may_go);
+}
+
+ExpertKey Tier::ChooseVictim(ExpertKey incoming, Evictable may_go) {
   const int size_class = layout_->layer_of(incoming).size_class;
   EvictionPolicy& policy = *policies_[size_class];
-  const ExpertKey crowded = policy.PickCrowded(incoming, evictable);
-  if (crowded >= 0) return crowded;
-  if (HasEmpty(size_class)) return -1;
-  return policy.PickVictim(incoming, evictable);
+  const ExpertKey crowded = PickUnguarded(
+      [&](Evictable evictable) { return policy.PickCrowded(incoming, evictable); }, may_go);
+  if (crowded >= 0 || HasEmpty(size_class)) return crowded;
+  return PickUnguarded([&](Evictable evictable) { return policy.PickVictim(incoming, evictable); },
+                       may_go);
 }
 
 ExpertKey Tier::Victim(ExpertKey incoming) {
   const int layer_index = layout_->layer_index_of(incoming);
-  const auto evictable = [&](ExpertKey key) { return IsEvictable(key, layer_index); };
-  if (!guards_.empty()) {
-    const ExpertKey victim = ChooseVictim(
-        incoming, [&](ExpertKey key) { return guards_[key] == 0 && evictable(key); });
-    if (victim >= 0) return victim;
-  }
-  return ChooseVictim(incoming, evictable);
-}
-
-ExpertKey Tier::EvictFor(ExpertKey incoming) {
-  const ExpertKey victim = Victim(incoming);
-  if (victim >= 0) Evict(Find(victim));
-  return victim;
+  return ChooseVictim(incoming, [&](ExpertKey key) { return IsEvictable(key, layer_index); });
 }
 
 void Tier::Evict(int32_t slot) {
@@ -254,8 +332,22 @@ void Tier::EndLeave(int32_t slot) {
 
 void Tier::FreeIdleTransit(int32_t slot) {
   if (!At(slot).is_transit || !IsIdle(slot)) return;
-  At(slot) = {};
+  EndVisit(slot);
   pool_.Evict(slot);
+}
+
+void Tier::EndVisit(int32_t slot) {
+  if (is_visitor(slot)) {
+    const ExpertKey key = At(slot).key;
+    slot_of_key_[key] = -1;
+    --visitor_counts_[layout_->layer_of(key).size_class];
+  }
+  At(slot) = {};
+}
+
+void Tier::EndMove(int32_t slot) {
+  --At(slot).move_count;
+  FreeIdleTransit(slot);
 }
 
 void Tier::Arrived(int32_t slot) { pool_.Arrived(slot); }
@@ -266,7 +358,11 @@ void Tier::ArrivesWith(int32_t slot, DeviceEvent ready) {
 }
 
 void Tier::Failed(int32_t slot) {
-  Forget(slot);
+  if (At(slot).is_transit) {
+    EndVisit(slot);
+  } else {
+    Forget(slot);
+  }
   pool_.Failed(slot);
 }
 
@@ -275,15 +371,16 @@ void Tier::Unpin(int32_t slot) {
   FreeIdleTransit(slot);
 }
 
-// One that leaves has no rank to gain.
+// One that leaves, or only visits, has no rank to gain.
 void Tier::Touch(ExpertKey key) {
-  if (At(Find(key)).is_leaving) return;
+  if (At(Find(key)).is_leaving || At(Find(key)).is_transit) return;
   policies_[layout_->layer_of(key).size_class]->Touched(key);
 }
 
 void Tier::Keep(int32_t slot) {
   CHECK(!At(slot).is_kept);
   At(slot).is_kept = true;
+  At(slot).request = request_;
 }
 
 void Tier::Unkeep(int32_t slot) {
@@ -294,6 +391,10 @@ void Tier::Unkeep(int32_t slot) {
 
 void Tier::Report(CounterVisitor& visitor) const {
   for (const auto& policy : policies_) policy->Report(visitor);
+  for (const auto& admission : admissions_) admission->Report(visitor);
+  bool may_refuse = false;
+  for (const int64_t count : visitor_counts_max_) may_refuse = may_refuse || count > 0;
+  if (may_refuse) visitor.Counter("cache_not_admitted", refused_count_);
 }
 
 }  // namespace stoker

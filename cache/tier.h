@@ -15,18 +15,31 @@
 
 namespace stoker {
 
-// Residency, one policy a size class, and the per-layer floor. Reads and copies nothing: a claimed
-// slot is filled by the caller, who then says Arrived or Failed. One thread; allocates nothing
-// after creation.
+// Residency, one policy and one admission a size class, and the per-layer floor. Reads and copies
+// nothing: a claimed slot is filled by the caller, who then says Arrived or Failed. One thread;
+// allocates nothing after creation.
 //
-// In VRAM a slot may also be in transit: it holds a copy that nobody finds, and is Empty again as
-// soon as it is neither kept nor pinned. A resident that leaves for RAM is found until EndLeave,
-// but is out of the policy's and the floor's count from BeginLeave on.
+// A slot may also be in transit: it is Empty again as soon as it is neither kept nor pinned nor
+// moving, and neither policy nor floor counts it. In VRAM it holds a copy that nobody finds; in RAM
+// a visitor, an expert that was not admitted, which is found while it is there. A resident that
+// leaves for RAM is found until EndLeave, but is out of the policy's and the floor's count from
+// BeginLeave on.
+//
+// Who goes for an expert must not depend on which read was faster, or the same run would hit and
+// miss differently each time. The running request's members, those that it found here and those
+// claimed since, are therefore told apart from bystanders, whatever became of them meanwhile. A
+// bystander goes if one may: nobody uses it, so it is idle. Else the policy chooses a member, and
+// the claim waits until that one is idle. The last few claimed are spared as long as others are
+// there, or a policy that ranks newcomers low would have each read wait for the one before it.
+// Below a tier that experts are promoted to this cannot hold, for when copies end is up to the
+// link: there whoever is idle goes, member or not.
 class Tier {
  public:
   struct Options {
     TierKind kind = TierKind::kRam;
     PolicyChoice policy;
+    AdmissionChoice admission = {.row = &Admissions().front()};
+    bool is_below_another = false;       // experts are promoted from here
     absl::Span<const uint32_t> profile;  // uses by key, of earlier runs; may be empty
     int layer_floor = -1;                // as CacheOptions
     int32_t first_slot = 0;              // slots are numbered from here
@@ -54,13 +67,21 @@ class Tier {
   DeviceEvent ready(int32_t slot) const { return At(slot).ready; }
   int64_t resident_count() const { return resident_count_; }  // Loading ones included
 
-  // Takes a slot for an expert that has none: an Empty one, else that of the policy's victim. The
-  // slot is Loading and kept. `slot` is -1 when every slot of the class is busy, kept or protected.
+  // A request begins: of what is here nothing is a member of it yet. Keep and Claim make members.
+  void BeginRequest() { ++request_; }
+  // A step uses an expert, wherever it is; before it is claimed for that use.
+  void Used(ExpertKey key) { admissions_[layout_->layer_of(key).size_class]->Used(key); }
+  // Takes a slot for an expert that has none: an Empty one, else that of the policy's victim; one
+  // in transit if it is not admitted. The slot is Loading and kept. `slot` is -1 when the claim has
+  // to wait; asked again, it waits for the same. kForNobody: whoever is idle goes, and -1 means
+  // that every slot of the class is busy, kept or protected.
+  enum class Patience : uint8_t { kForTheChosen, kForNobody };
   struct Claimed {
     int32_t slot = -1;
     ExpertKey evicted = -1;  // who was there
   };
-  Claimed Claim(ExpertKey key);
+  Claimed Claim(ExpertKey key, Patience patience = Patience::kForTheChosen);
+  bool is_visitor(int32_t slot) const { return At(slot).is_transit && Find(At(slot).key) == slot; }
   // As Claim, on a guess: only a resident for which `may_go` holds gives way, and the slot is not
   // kept.
   Claimed ClaimOnHint(ExpertKey key, Evictable may_go);
@@ -86,7 +107,7 @@ class Tier {
   void EndLeave(int32_t slot);
   // A moving slot is the source or target of copies between tiers: it is not evicted.
   void BeginMove(int32_t slot) { ++At(slot).move_count; }
-  void EndMove(int32_t slot) { --At(slot).move_count; }
+  void EndMove(int32_t slot);
   // Whether nobody needs the slot to stay as it is.
   bool IsIdle(int32_t slot) const {
     return pool_.state(slot) == SlotState::kReady && !At(slot).is_kept && At(slot).move_count == 0;
@@ -94,7 +115,8 @@ class Tier {
   void Touch(ExpertKey key);
   void Pin(int32_t slot) { pool_.Pin(slot); }
   void Unpin(int32_t slot);
-  // A kept slot is not evicted although it is not pinned: the running request counts on it.
+  // A kept slot is not evicted although it is not pinned: the running request counts on it, and it
+  // is a member.
   void Keep(int32_t slot);
   void Unkeep(int32_t slot);
 
@@ -107,6 +129,8 @@ class Tier {
     bool is_leaving = false;
     bool is_transit = false;
     int32_t move_count = 0;
+    int64_t request = -1;  // the last that it was a member of
+    int64_t claim = 0;     // number of its claim
     DeviceEvent ready;
     std::array<const std::byte*, kExpertPartsMax> parts = {};
   };
@@ -114,24 +138,43 @@ class Tier {
        const Options& options, SlotPool pool);
   Resident& At(int32_t slot) { return residents_[slot - pool_.first_slot()]; }
   const Resident& At(int32_t slot) const { return residents_[slot - pool_.first_slot()]; }
+  // Who has to go for an expert.
+  struct Choice {
+    bool has_room = false;  // nobody
+    ExpertKey victim = -1;  // -1 without room: nobody may
+  };
   bool HasEmpty(int size_class) const;
-  // Who goes for `incoming`, of those that may: -1 when nobody has to, or nobody may.
-  ExpertKey ChooseVictim(ExpertKey incoming, Evictable evictable);
   bool IsEvictable(ExpertKey key, int for_layer) const;
-  ExpertKey EvictFor(ExpertKey incoming);
+  bool IsMember(ExpertKey key) const { return At(Find(key)).request == request_; }
+  // `pick` says whom of those that may go; the guarded are asked for last.
+  using Pick = absl::FunctionRef<ExpertKey(Evictable)>;
+  ExpertKey PickUnguarded(Pick pick, Evictable may_go) const;
+  // Who goes for `incoming`, of those that may: -1 when nobody has to, or nobody may.
+  ExpertKey ChooseVictim(ExpertKey incoming, Evictable may_go);
+  Choice Choose(ExpertKey incoming, Patience patience);
+  ExpertKey PickMember(Pick pick) const;
+  int32_t ClaimVisit(ExpertKey key);
   void Occupy(int32_t slot, ExpertKey key);
   void AddResident(int32_t slot, ExpertKey key, Arrival arrival = Arrival::kDemand);
   void LeavePolicy(int32_t slot);
   void Forget(int32_t slot);
   void FreeIdleTransit(int32_t slot);
+  void EndVisit(int32_t slot);
 
   const ExpertLayout* layout_;
   SlotPool pool_;
-  std::vector<std::unique_ptr<EvictionPolicy>> policies_;  // by class
-  std::vector<int> floors_;                                // by class
-  std::vector<int64_t> class_slot_counts_;                 // transit not included
-  std::vector<int64_t> class_resident_counts_;             // leaving ones not included
+  std::vector<std::unique_ptr<EvictionPolicy>> policies_;     // by class
+  std::vector<std::unique_ptr<AdmissionPolicy>> admissions_;  // by class
+  const bool is_below_another_;
+  std::vector<int> floors_;                     // by class
+  std::vector<int64_t> class_slot_counts_;      // transit not included
+  std::vector<int64_t> visitor_counts_;         // by class
+  std::vector<int64_t> visitor_counts_max_;     // slots set aside for them
+  std::vector<int64_t> class_resident_counts_;  // leaving ones not included
   int64_t resident_count_ = 0;
+  int64_t request_ = 0;
+  int64_t claim_count_ = 0;
+  uint64_t refused_count_ = 0;
   std::vector<Resident> residents_;             // by slot
   std::vector<int32_t> slot_of_key_;            // -1: not here
   std::vector<int32_t> layer_resident_counts_;  // by layer index; Loading ones included

@@ -72,8 +72,9 @@ int32_t TierExchange::CopyToDevice(ExpertKey key) {
   // What is being staged must find its place among the copies.
   if (mover_.in_count() + kStagingSlots >= ExpertMover::kMovesMax) return -1;
   const int32_t from = ram_.Find(key);
-  // A slot that the caller still holds from an earlier request cannot be given up.
-  const bool may_leave = ram_.pool().state(from) == SlotState::kReady;
+  // A slot that the caller still holds from an earlier request cannot be given up; a visitor has
+  // no place that it could leave to a victim.
+  const bool may_leave = ram_.pool().state(from) == SlotState::kReady && !ram_.is_visitor(from);
   int32_t slot = may_leave ? Promote(key, from) : -1;
   if (slot < 0) slot = Pass(key, from);
   if (slot >= 0) ram_.Unkeep(from);

@@ -159,6 +159,7 @@ absl::Status Validate(const EngineOptions& o) {
   RETURN_IF_ERROR(CheckInt("threads", o.threads, 0, kThreadsMax, " (0: one per physical core)"));
   RETURN_IF_ERROR(ChoosePolicy(o.policy, o.settings).status());
   RETURN_IF_ERROR(ChoosePolicy(o.vram_policy_or_policy(), o.settings).status());
+  RETURN_IF_ERROR(ChooseAdmission(o.admission, o.settings).status());
   RETURN_IF_ERROR(CheckInt("chunk", o.chunk, 0, kRowsMax, " (0: the whole prompt)"));
   RETURN_IF_ERROR(CheckIsa(o.isa));
   RETURN_IF_ERROR(CheckChoice("io", o.io, {"uring", "pread", "auto"}));

@@ -52,6 +52,7 @@ TEST(ExpertCacheAllocation, NothingIsAllocatedAfterCreation) {
     const VirtualClock clock;
     TimeLedger ledger(clock);
     CacheOptions options = RamOnly(policy, -1);
+    options.tiers[0].admission = policy == "lru" ? "second-hit" : "bypass";
     options.profile = MadeUpProfile(files.key_count());
     options.hint_loads_max = 2;
     auto cache = *ExpertCache::Create(files.catalog(), PlanWithSlots(files, 6, 512), options,
@@ -166,6 +167,7 @@ TEST(ExpertCacheAllocation, TablesStayWithinThePlannedOverhead) {
         const CachePlan plan =
             *PlanCache(files.catalog(), {.ram_bytes = UINT64_MAX}, 1, files.Alignments(512));
         CacheOptions options = RamOnly(policy);
+        options.tiers[0].admission = "second-hit";
         options.profile = MadeUpProfile(files.key_count());
         const AllocationCount allocations;
         auto cache = ExpertCache::Create(files.catalog(), plan, options, memory, clock, nullptr);

@@ -21,6 +21,7 @@ struct MemoryStoreOptions {
   int slot_count = 8;  // a class
   int pins_min = 1;
   std::string policy = "lru";
+  std::string admission = "always";
   int layer_floor = 0;
   bool verify_hashes = true;
   size_t alignment = 512;
@@ -49,6 +50,7 @@ class MemoryStore {
         plan(PlanWithSlots(files, options.slot_count, options.alignment, options.pins_min)) {
     files.AddTo(memory);
     CacheOptions cache_options = RamOnly(options.policy, options.layer_floor);
+    cache_options.tiers[0].admission = options.admission;
     cache_options.profile = MadeUpProfile(files.key_count());
     cache_options.verify_hashes = options.verify_hashes;
     cache_options.hint_loads_max = options.hint_loads_max;

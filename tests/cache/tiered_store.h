@@ -31,6 +31,7 @@ struct TieredStoreOptions {
   LinkRates rates = {.host = 1e9, .host_row = 1e9, .copy_in = 1e9};
   std::string vram_policy = "lru";
   std::string policy = "lru";
+  std::string admission = "always";
   int layer_floor = 0;
   size_t alignment = 512;
   uint64_t seed = 1;
@@ -67,7 +68,10 @@ class TieredStore {
     CacheOptions cache_options;
     cache_options.tiers = {
         {.kind = TierKind::kVram, .budget_bytes = UINT64_MAX, .policy = options.vram_policy},
-        {.kind = TierKind::kRam, .budget_bytes = UINT64_MAX, .policy = options.policy}};
+        {.kind = TierKind::kRam,
+         .budget_bytes = UINT64_MAX,
+         .policy = options.policy,
+         .admission = options.admission}};
     cache_options.device = device.get();
     cache_options.place = options.place;
     cache_options.rates = options.rates;

@@ -89,6 +89,7 @@ class TieredRun {
     const std::vector<std::string> policies = PolicyNames();
     options.vram_policy = policies[static_cast<size_t>(Below(static_cast<int>(policies.size())))];
     options.policy = policies[static_cast<size_t>(Below(static_cast<int>(policies.size())))];
+    options.admission = Admissions()[static_cast<size_t>(Below(3))].name;
     options.layer_floor = Below(4) - 1;
     options.alignment = size_t{1} << Below(11);
     options.seed = seed;
