@@ -10,7 +10,9 @@ constexpr Cause kAttention[] = {Cause::kAttention};
 constexpr Cause kDense[] = {Cause::kDense};
 constexpr Cause kRouter[] = {Cause::kRouter};
 constexpr Cause kHead[] = {Cause::kHead};
-constexpr Cause kRest[] = {Cause::kEmbedding, Cause::kSampling, Cause::kScheduling, Cause::kOther};
+constexpr Cause kStore[] = {Cause::kStore};
+constexpr Cause kRest[] = {Cause::kEmbedding, Cause::kSampling, Cause::kPrefetch,
+                           Cause::kScheduling, Cause::kOther};
 constexpr Cause kDevice[] = {Cause::kWaitDevice};
 constexpr Cause kCopy[] = {Cause::kWaitCopy};
 constexpr Cause kDrive[] = {Cause::kWaitDrive};
@@ -21,6 +23,7 @@ constexpr CauseGroup kGroups[] = {
     {"dense and shared", "c-dense", kDense},
     {"router", "c-router", kRouter},
     {"head", "c-head", kHead},
+    {"asking the store", "c-store", kStore},
     {"all else", "c-rest", kRest},
     {"waiting for the device", "c-device", kDevice},
     {"waiting for copies", "c-copy", kCopy},
@@ -45,6 +48,8 @@ std::string_view LabelOf(Cause cause) {
       return "embedding";
     case Cause::kSampling:
       return "sampling";
+    case Cause::kPrefetch:
+      return "prefetch";
     case Cause::kScheduling:
       return "scheduling";
     default:

@@ -98,30 +98,6 @@ CauseTimes MedianCauses(const std::vector<DecodeStep>& decode) {
   return medians;
 }
 
-// Whether this change happened to this expert in a step.
-bool Happened(const Trace& trace, const TraceStep& step, ResidencyChange change, ExpertId id) {
-  for (int64_t i = 0; i < step.residency.count; ++i) {
-    const TraceResidency& event = trace.residency[static_cast<size_t>(step.residency.first + i)];
-    if (event.change != change || event.expert != id.expert) continue;
-    if (trace.header.layers[static_cast<size_t>(event.layer_index)].layer == id.layer) return true;
-  }
-  return false;
-}
-
-SpikeMiss MissOf(const Trace& trace, const TraceStep& step, const MissRecord& record) {
-  SpikeMiss miss = {.id = record.id, .read_ns = record.read_ns, .read_bytes = record.read_bytes};
-  if (Happened(trace, step, ResidencyChange::kHintUsed, record.id)) {
-    miss.absence = Absence::kHintLate;
-  } else if (Happened(trace, step, ResidencyChange::kHintDropped, record.id)) {
-    miss.absence = Absence::kHintDropped;
-  } else if (record.reason == MissReason::kEvicted) {
-    miss.absence = Absence::kEvicted;
-    miss.evicted_step = record.evicted_step;
-    miss.evicted_steps_ago = step.step - record.evicted_step;
-  }
-  return miss;
-}
-
 Spike SpikeOf(const Trace& trace, const TraceStep& step, int64_t decode_step,
               const CauseTimes& medians) {
   Spike spike = {.decode_step = decode_step,
@@ -136,12 +112,10 @@ Spike SpikeOf(const Trace& trace, const TraceStep& step, int64_t decode_step,
     spike.excess_ns = excess_ns;
     spike.excess_cause = static_cast<Cause>(c);
   }
-  for (int64_t i = 0; i < step.misses.count; ++i) {
-    spike.worst_misses.push_back(
-        MissOf(trace, step, trace.misses[static_cast<size_t>(step.misses.first + i)]));
-  }
+  const auto first = trace.misses.begin() + step.misses.first;
+  spike.worst_misses.assign(first, first + step.misses.count);
   std::stable_sort(spike.worst_misses.begin(), spike.worst_misses.end(),
-                   [](const SpikeMiss& a, const SpikeMiss& b) { return a.read_ns > b.read_ns; });
+                   [](const MissRecord& a, const MissRecord& b) { return a.read_ns > b.read_ns; });
   return spike;
 }
 

@@ -39,18 +39,6 @@ struct GapBin {
   int64_t count = 0;
 };
 
-enum class Absence : uint8_t { kNeverSeen, kEvicted, kHintLate, kHintDropped };
-
-// One expert that a spike waited for.
-struct SpikeMiss {
-  ExpertId id = {};
-  Absence absence = Absence::kNeverSeen;
-  int64_t evicted_step = -1;       // kEvicted: in this step,
-  int64_t evicted_steps_ago = -1;  // so many steps before
-  int64_t read_ns = 0;
-  uint64_t read_bytes = 0;
-};
-
 struct Spike {
   int64_t decode_step = 0;  // as in TimeBucket
   int64_t step = 0;         // as recorded
@@ -59,7 +47,7 @@ struct Spike {
   Cause excess_cause = Cause::kOther;  // whose time lies furthest above its median
   int64_t excess_ns = 0;               // by so much
   uint64_t hits = 0, misses = 0;
-  std::vector<SpikeMiss> worst_misses;  // slowest first; a few
+  std::vector<MissRecord> worst_misses;  // slowest first; a few
 };
 
 struct Latency {

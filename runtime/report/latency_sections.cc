@@ -210,18 +210,21 @@ std::string CauseTable(const Latency& latency) {
   return table.RenderFolded();
 }
 
-std::string WhyAbsent(const SpikeMiss& miss) {
-  switch (miss.absence) {
-    case Absence::kNeverSeen:
+// In the step `step`.
+std::string WhyAbsent(const MissRecord& miss, int64_t step) {
+  switch (miss.reason) {
+    case MissReason::kNeverSeen:
       return "never seen before";
-    case Absence::kEvicted:
+    case MissReason::kEvicted: {
+      const int64_t steps_ago = step - miss.evicted_step;
       if (miss.evicted_step < 0) return "evicted before";
-      if (miss.evicted_steps_ago == 0) return "evicted in this very step";
-      return fmt::format("evicted at step {}, {} step{} before", miss.evicted_step,
-                         miss.evicted_steps_ago, miss.evicted_steps_ago == 1 ? "" : "s");
-    case Absence::kHintLate:
+      if (steps_ago == 0) return "evicted in this very step";
+      return fmt::format("evicted at step {}, {} step{} before", miss.evicted_step, steps_ago,
+                         steps_ago == 1 ? "" : "s");
+    }
+    case MissReason::kHintLate:
       return "guessed, but the hint came late";
-    case Absence::kHintDropped:
+    case MissReason::kHintDropped:
       return "guessed, but the hint was dropped";
   }
   return "";
@@ -239,10 +242,10 @@ std::string SpikeCard(const Spike& spike, size_t number, int64_t median_ns) {
   if (spike.worst_misses.empty()) return html + "</li>\n";
   html += fmt::format("<details{}><summary>Slowest experts</summary><ul>",
                       number <= kSpikesOpen ? " open" : "");
-  for (const SpikeMiss& miss : spike.worst_misses) {
-    html +=
-        fmt::format("<li>layer {} expert {}: {}; {} read in {}</li>", miss.id.layer, miss.id.expert,
-                    WhyAbsent(miss), FormatBytes(miss.read_bytes), FormatDuration(miss.read_ns));
+  for (const MissRecord& miss : spike.worst_misses) {
+    html += fmt::format("<li>layer {} expert {}: {}; {} read in {}</li>", miss.id.layer,
+                        miss.id.expert, WhyAbsent(miss, spike.step), FormatBytes(miss.read_bytes),
+                        FormatDuration(miss.read_ns));
   }
   return html + "</ul></details></li>\n";
 }

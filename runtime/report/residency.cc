@@ -32,7 +32,8 @@ class ResidencyWalk {
       AddGuesses(step);
     }
     found_.is_known = found_.decode.asked() + found_.prompt.asked() > 0;
-    found_.layers_known = found_.is_known && !trace_.residency.empty();
+    found_.layers_known =
+        found_.is_known && !(trace_.residency.empty() && trace_.was_resident.empty());
     return std::move(found_);
   }
 
@@ -67,11 +68,27 @@ class ResidencyWalk {
       std::sort(experts.begin(), experts.end());
       experts.erase(std::unique(experts.begin(), experts.end()), experts.end());
       const size_t index = static_cast<size_t>(routing.layer_index);
+      if (!trace_.was_resident.empty()) {
+        AddNoted(step, routing);
+        continue;
+      }
       for (const uint16_t expert : experts) {
         if (expert >= trace_.header.layers[index].expert_count) continue;
         TierHits& hits = found_.layers[index].hits;
         ++(in_vram_.contains(KeyOf(routing.layer_index, expert)) ? hits.vram : hits.ram);
       }
+    }
+  }
+
+  // Another program's trace that notes for each use whether the expert was in memory.
+  void AddNoted(const TraceStep& step, const TraceRouting& routing) {
+    const size_t first_row = static_cast<size_t>(step.rows.first);
+    const bool is_prompt = step.rows.count > 0 && trace_.rows[first_row].is_prompt;
+    TierHits& phase = is_prompt ? found_.prompt : found_.decode;
+    TierHits& layer = found_.layers[static_cast<size_t>(routing.layer_index)].hits;
+    for (int64_t i = 0; i < routing.id_count; ++i) {
+      const bool was_resident = trace_.was_resident[static_cast<size_t>(routing.first_id + i)] != 0;
+      for (TierHits* hits : {&phase, &layer}) ++(was_resident ? hits->ram : hits->misses);
     }
   }
 
@@ -93,7 +110,7 @@ class ResidencyWalk {
           in_vram_.erase(key);
           break;
         default:
-          AddHint(step, event);
+          AddHint(step, event, i);
       }
     }
   }
@@ -104,27 +121,31 @@ class ResidencyWalk {
     ++hits.misses;
   }
 
-  void AddHint(const TraceStep& step, const TraceResidency& event) {
+  // `index`: of the event within the step.
+  void AddHint(const TraceStep& step, const TraceResidency& event, int64_t index) {
     found_.has_hints = true;
     LayerPrefetch& layer = found_.prefetch[static_cast<size_t>(event.layer_index)];
     if (event.change == ResidencyChange::kReadOnHint) {
       ++layer.hints_read;
-      layer.hint_bytes += event.bytes;
     } else if (event.change == ResidencyChange::kHintUsed) {
       ++layer.hints_used;
-      layer.hints_late += WasWaitedFor(step, layer.layer, event.expert) ? 1 : 0;
+      layer.hints_late += WasWaitedFor(step, event, index) ? 1 : 0;
     } else if (event.change == ResidencyChange::kHintWasted) {
       ++layer.hints_wasted;
       layer.wasted_bytes += event.bytes;
     } else if (event.change == ResidencyChange::kHintDropped) {
       ++layer.hints_dropped;
+      layer.wasted_bytes += event.bytes;
     }
   }
 
-  bool WasWaitedFor(const TraceStep& step, int layer, int expert) const {
-    for (int64_t i = 0; i < step.misses.count; ++i) {
-      const MissRecord& miss = trace_.misses[static_cast<size_t>(step.misses.first + i)];
-      if (miss.id == ExpertId{layer, expert}) return true;
+  // A hint that was still under way when it was asked for arrives as a read of demand.
+  bool WasWaitedFor(const TraceStep& step, const TraceResidency& used, int64_t index) const {
+    for (int64_t i = index + 1; i < step.residency.count; ++i) {
+      const TraceResidency& event = trace_.residency[static_cast<size_t>(step.residency.first + i)];
+      if (event.layer_index == used.layer_index && event.expert == used.expert) {
+        return event.change == ResidencyChange::kRead;
+      }
     }
     return false;
   }

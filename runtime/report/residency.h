@@ -9,6 +9,7 @@
 namespace stoker {
 
 // Experts asked for, once a step and layer however many rows chose one; hits + misses of them all.
+// (Once a use in another program's trace that notes it for each use.)
 struct TierHits {
   uint64_t vram = 0;
   uint64_t ram = 0;
@@ -40,8 +41,7 @@ struct LayerPrefetch {
   uint64_t hints_late = 0;     // of the used: a step had to wait for the rest of it
   uint64_t hints_wasted = 0;   // evicted unused
   uint64_t hints_dropped = 0;  // given up before they were read
-  uint64_t hint_bytes = 0;
-  uint64_t wasted_bytes = 0;
+  uint64_t wasted_bytes = 0;   // of those never used and of what was read of those dropped
 
   double recall() const { return chosen == 0 ? 0 : double(right) / double(chosen); }
   double precision() const { return guessed == 0 ? 0 : double(right) / double(guessed); }

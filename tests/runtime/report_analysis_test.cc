@@ -152,26 +152,7 @@ TEST(Latency, SpikesAreTheWorstFirstWithWhatTookLonger) {
   EXPECT_EQ(spike.excess_ns, 290);
   ASSERT_EQ(spike.worst_misses.size(), 2u);
   EXPECT_EQ(spike.worst_misses[0].id, (ExpertId{5, 1}));
-  EXPECT_EQ(spike.worst_misses[0].absence, Absence::kEvicted);
-  EXPECT_EQ(spike.worst_misses[0].evicted_steps_ago, 12);
-  EXPECT_EQ(spike.worst_misses[1].absence, Absence::kNeverSeen);
   EXPECT_EQ(latency.spikes[1].excess_cause, Cause::kAttention);
-}
-
-TEST(Latency, ASpikeSaysWhenAHintWasLateOrDropped) {
-  SmallTrace small(8, 1);
-  for (int s = 0; s < 20; ++s) small.Step({{0}}, 100);
-  small.Step({{0}}, 400);
-  small.Miss({.id = {5, 3}, .reason = MissReason::kEvicted, .evicted_step = 2, .read_ns = 3});
-  small.Miss({.id = {5, 4}, .reason = MissReason::kEvicted, .evicted_step = 2, .read_ns = 2});
-  small.Miss({.id = {5, 6}, .reason = MissReason::kEvicted, .evicted_step = 2, .read_ns = 1});
-  small.Change(ResidencyChange::kHintUsed, 3);
-  small.Change(ResidencyChange::kHintDropped, 4);
-  const Latency latency = AnalyzeLatency(small.trace);
-  ASSERT_EQ(latency.spikes.size(), 1u);
-  EXPECT_EQ(latency.spikes[0].worst_misses[0].absence, Absence::kHintLate);
-  EXPECT_EQ(latency.spikes[0].worst_misses[1].absence, Absence::kHintDropped);
-  EXPECT_EQ(latency.spikes[0].worst_misses[2].absence, Absence::kEvicted);
 }
 
 TEST(Latency, ATraceWithoutTimesIsNotTimed) {
@@ -346,9 +327,9 @@ TEST(Residency, HintsAreOnTimeUnlessTheStepWaited) {
   small.Change(ResidencyChange::kReadOnHint, 7);
   small.Change(ResidencyChange::kHintUsed, 0);
   small.Change(ResidencyChange::kHintUsed, 1);
-  small.Miss({.id = {5, 1}, .read_ns = 5});
+  small.Change(ResidencyChange::kHintDropped, 6, 5);
+  small.Change(ResidencyChange::kRead, 1);
   small.Change(ResidencyChange::kHintWasted, 7, 30);
-  small.Change(ResidencyChange::kHintDropped, 6);
   const Residency residency = AnalyzeResidency(small.trace);
   EXPECT_TRUE(residency.has_hints);
   const LayerPrefetch& layer = residency.prefetch[0];
@@ -357,8 +338,22 @@ TEST(Residency, HintsAreOnTimeUnlessTheStepWaited) {
   EXPECT_EQ(layer.hints_late, 1u);
   EXPECT_DOUBLE_EQ(layer.on_time(), 0.5);
   EXPECT_EQ(layer.hints_wasted, 1u);
-  EXPECT_EQ(layer.wasted_bytes, 30u);
   EXPECT_EQ(layer.hints_dropped, 1u);
+  EXPECT_EQ(layer.wasted_bytes, 35u);
+  EXPECT_EQ(residency.layers[0].hits.misses, 1u);  // the one that came late
+}
+
+TEST(Residency, WhatAnotherProgramNotedForEachUseIsCounted) {
+  SmallTrace small(8, 2);
+  small.Step({{0, 1}}, 0, /*is_prompt=*/true);
+  small.Step({{0, 1}});
+  small.Step({{0, 2}});
+  small.trace.was_resident = {0, 0, 1, 1, 1, 0};
+  const Residency residency = AnalyzeResidency(small.trace);
+  EXPECT_TRUE(residency.layers_known);
+  EXPECT_EQ(residency.prompt.misses, 2u);
+  EXPECT_DOUBLE_EQ(residency.decode.hit_rate(), 0.75);
+  EXPECT_DOUBLE_EQ(residency.layers[0].hits.hit_rate(), 0.5);
 }
 
 TEST(Comparison, ARunAgreesWithItself) {

@@ -102,6 +102,22 @@ TEST(Report, SpikesSayWhichExpertWasMissingAndWhy) {
   EXPECT_THAT(page, HasSubstr(" more than usual waiting for the drive"));
 }
 
+TEST(Report, SpikesSayWhenAHintWasLateOrDropped) {
+  Trace trace = SyntheticTrace::Make({.prompt_rows = 0});
+  const TraceStep& spike = trace.steps[49];
+  ASSERT_GE(spike.misses.count, 4);
+  MissRecord* misses = &trace.misses[static_cast<size_t>(spike.misses.first)];
+  misses[0].reason = MissReason::kHintLate;
+  misses[1].reason = MissReason::kHintDropped;
+  misses[2].reason = MissReason::kNeverSeen;
+  misses[3].evicted_step = spike.step;
+  const std::string page = RenderReport(trace, {});
+  EXPECT_THAT(page, HasSubstr("guessed, but the hint came late"));
+  EXPECT_THAT(page, HasSubstr("guessed, but the hint was dropped"));
+  EXPECT_THAT(page, HasSubstr("never seen before"));
+  EXPECT_THAT(page, HasSubstr("evicted in this very step"));
+}
+
 TEST(Report, RatesStandBesideTheirCeilings) {
   const Trace trace = SyntheticTrace::Make({});
   EXPECT_THAT(RenderReport(trace, {}), HasSubstr("no ceiling given (--drive-ceiling)"));
