@@ -124,8 +124,8 @@ absl::StatusOr<const CommandRow*> FindCommand(std::string_view name) {
 std::vector<std::string> KeysOf(const CLI::App& app) {
   std::vector<std::string> keys;
   for (const CLI::Option* option : app.get_options()) {
-    if (option == app.get_help_ptr()) continue;
-    for (const std::string& name : option->get_lnames()) keys.push_back(name);
+    if (option == app.get_help_ptr() || option->get_lnames().empty()) continue;
+    keys.push_back(option->get_lnames().front());
   }
   return keys;
 }

@@ -37,7 +37,7 @@ struct DeclaredCommand {
   static DeclaredCommand Make(const CommandRow& row);
 };
 
-// Names of an app's flags, without dashes; --help left out.
+// Names of an app's flags, without dashes, one a flag; --help left out.
 std::vector<std::string> KeysOf(const CLI::App& app);
 // The flags of every command that is configurable, each once.
 std::vector<std::string> KeysOfAllCommands();

@@ -36,10 +36,10 @@ EffectiveValue ValueOf(const CLI::Option& option, const std::vector<Assignment>&
   }
   if (option.count() > 0) {
     value.texts = option.reduced_results();
-  } else if (value.kind == Kind::kBoolean) {
-    value.texts = {"false"};
   } else if (!option.get_default_str().empty()) {
     value.texts = {option.get_default_str()};
+  } else if (value.kind == Kind::kBoolean) {
+    value.texts = {"false"};
   }
   value.is_set = !value.texts.empty();
   return value;
