@@ -123,6 +123,7 @@ class CudaDevice final : public Device {
   PinnedRanges pinned_;
   DeviceCounts counts_;
   bool is_recording_ = false;
+  bool is_captured_ = false;  // the stream, by the runtime: while recording, unless that failed
   Stream recorded_stream_ = Stream::kCompute;
   DeviceCounts counts_before_;  // the recording that is being made
   std::string_view last_kernel_;
@@ -345,7 +346,10 @@ void CudaDevice::BeginRecording(Stream stream) {
   recorded_stream_ = stream;
   counts_before_ = counts_;
   if (!IsUsable()) return;
-  NoteLate(cudaStreamBeginCapture(QueueOf(stream).stream, cudaStreamCaptureModeThreadLocal));
+  const cudaError_t error =
+      cudaStreamBeginCapture(QueueOf(stream).stream, cudaStreamCaptureModeThreadLocal);
+  is_captured_ = error == cudaSuccess;
+  if (!is_captured_) status_ = CudaFailure(error, "beginning a recording");
 }
 
 absl::StatusOr<std::unique_ptr<DeviceRecording>> CudaDevice::EndRecording() {
@@ -357,7 +361,10 @@ absl::StatusOr<std::unique_ptr<DeviceRecording>> CudaDevice::EndRecording() {
       .kind = Work::Kind::kRepeat, .name = last_kernel_, .launches = counts.launches};
   const auto graph =
       MakeGraph(fmt::format("recording {} kernels, the last {}", work.launches, work.name));
-  if (!graph.ok()) return graph.status();
+  if (!graph.ok()) {
+    ++counts_.refused_recordings;
+    return graph.status();
+  }
   auto recording = std::make_unique<CudaRecording>(index_, *graph);
   recording->work = work;
   recording->counts = counts;
@@ -366,6 +373,7 @@ absl::StatusOr<std::unique_ptr<DeviceRecording>> CudaDevice::EndRecording() {
 
 // A capture that went wrong is ended as well: the stream is of no use before.
 absl::StatusOr<cudaGraphExec_t> CudaDevice::MakeGraph(std::string_view what) {
+  if (!std::exchange(is_captured_, false)) return status_;
   UseHere();
   cudaGraph_t graph = nullptr;
   cudaError_t error = cudaStreamEndCapture(QueueOf(recorded_stream_).stream, &graph);

@@ -33,6 +33,7 @@ void DeviceCounts::Report(CounterVisitor& visitor) const {
   visitor.Counter("device_unpinned_copies", unpinned_copies);
   visitor.Counter("device_launches", launches);
   visitor.Counter("device_repeats", repeats);
+  visitor.Counter("device_refused_recordings", refused_recordings);
   visitor.Counter("device_calls", calls);
   visitor.Counter("device_waits", waits);
 }

@@ -17,6 +17,7 @@ struct DeviceCounts {
   uint64_t unpinned_copies = 0;  // with host memory that was not pinned: those hold up the host
   uint64_t launches = 0;
   uint64_t repeats = 0;  // of recordings; what they hold is counted above as well
+  uint64_t refused_recordings = 0;
   // Asked by the host, one by one: copies, kernels and repeats queued, events recorded and waited
   // for.
   uint64_t calls = 0;

@@ -241,6 +241,7 @@ absl::StatusOr<std::unique_ptr<DeviceRecording>> ModelledDevice::EndRecording() 
   if (!status_.ok()) return status_;
   if (refused_recordings_ > 0) {
     --refused_recordings_;
+    ++counts_.refused_recordings;
     return absl::ResourceExhaustedError(
         fmt::format("modelled GPU: a recording of {} operations cannot be made: refused, as it was "
                     "told to; tell it otherwise",

@@ -152,6 +152,22 @@ TEST_F(CudaDeviceTest, RecordingsThatCannotBeMadeAreNamedAndLeaveTheDeviceUsable
   EXPECT_TRUE(device->Await(device->Record(Stream::kCompute)).ok());
 }
 
+TEST_F(CudaDeviceTest, GpuLostWhileRecordingIsSaid) {
+  const auto device = *OpenCudaDevice({});
+  const auto failure = [&] {
+    device->BeginRecording(Stream::kCompute);
+    Fake().lost = cudaErrorECCUncorrectable;
+    const absl::Status status = device->EndRecording().status();
+    EXPECT_FALSE(status.ok());
+    return status;
+  };
+  EXPECT_THAT(ErrorOf(failure()), HasSubstr("recording 0 kernels"));
+  device->BeginRecording(Stream::kCompute);  // the GPU is lost already
+  EXPECT_THAT(ErrorOf(device->EndRecording().status()),
+              AllOf(HasSubstr("beginning a recording"), HasSubstr("Xid")));
+  EXPECT_FALSE(device->Await({}).ok());
+}
+
 TEST_F(CudaDeviceTest, GpuLostInARepeatIsSaidWithWhatWasRepeated) {
   const auto device = *OpenCudaDevice({});
   const DeviceBuffer buffer = *device->Take(100);
