@@ -17,6 +17,7 @@
 #include "model/device_workspace.h"
 #include "model/embedding_table.h"
 #include "model/rope.h"
+#include "model/step_recordings.h"
 #include "model/trunk.h"
 #include "model/trunk_reader.h"
 #include "model/weights.h"
@@ -76,6 +77,8 @@ class DeviceTrunk final : public Trunk {
   absl::Status Init(const TrunkSource& source);
 
   absl::Status Embed(const StepInput& input) override;
+  bool Repeat(const StepInput& input, ExpertProvider& experts, StepObserver* observer,
+              const StepOutput& output) override;
   void AddAndNorm(const StepInput& input, int layer, Norm norm, float* hidden) override;
   void Attention(const StepInput& input, int layer) override;
   void FeedForward(const StepInput& input, int layer) override;
@@ -102,6 +105,13 @@ class DeviceTrunk final : public Trunk {
     int64_t rows = 0;
   };
   void QueueNorm(const NormOf& norm, const DeviceRows& out);
+  // Whether the device can work on all layers of the step by itself.
+  bool NeedsNoHost(const StepInput& input, ExpertProvider& experts);
+  StepShape ShapeOf(const StepInput& input) const;
+  void QueueHead(const StepInput& input, float* hidden);
+  // Ends the recording of the step, keeps it and queues what it holds; or the step's parts, when
+  // it could not be made.
+  absl::Status RunRecorded(const StepInput& input);
   // Queues the copy of the step's rows, dense, to host memory.
   void CopyRowsOut(const float* rows, float* out);
 
@@ -128,8 +138,14 @@ class DeviceTrunk final : public Trunk {
   StepInbox inbox_;  // on the device
   int32_t positions_max_ = 0;
   int64_t keys_total_ = 0;
+  enum class Mode : uint8_t { kQueued, kRecording, kRepeated };
+  Mode mode_ = Mode::kQueued;
+  StepShape shape_;                    // kRecording
   ExpertProvider* experts_ = nullptr;  // null until there was a mixture
   StepObserver* observer_ = nullptr;
+
+  bool can_record_ = true;  // until one could not be made
+  StepRecordings recordings_;
 };
 
 absl::StatusOr<DeviceBuffer> TakeFor(Device& device, uint64_t bytes, std::string_view what) {
@@ -233,6 +249,7 @@ void DeviceTrunk::SendInbox(const StepInput& input) {
     positions_max_ = std::max(positions_max_, row.position + 1);
     keys_total_ += row.position + 1;
   }
+  mode_ = Mode::kQueued;
   device_.CopyIn(Stream::kCompute, work_.inbox, pinned_.inbox, inbox.bytes);
   for (const SequenceRun& run : input.runs) {
     input.kv.Reserve(run.sequence, run.position + run.count);
@@ -261,6 +278,63 @@ absl::Status DeviceTrunk::Embed(const StepInput& input) {
   device_.CopyIn(Stream::kCompute, reinterpret_cast<std::byte*>(work_.residual),
                  reinterpret_cast<const std::byte*>(pinned_.embedded),
                  static_cast<size_t>(rows_ * stride) * sizeof(float));
+  return absl::OkStatus();
+}
+
+bool DeviceTrunk::NeedsNoHost(const StepInput& input, ExpertProvider& experts) {
+  const DeviceStep step = StepOf(input);
+  for (int layer = 0; layer < spec_.config.layer_count; ++layer) {
+    if (!spec_.config.layer_is_moe(layer)) continue;
+    if (!residents_.Takes(step, layer, experts)) return false;
+  }
+  return true;
+}
+
+StepShape DeviceTrunk::ShapeOf(const StepInput& input) const {
+  const KvLayer kv = input.kv.Layer(0);
+  return {.rows = rows_,
+          .logits_rows = logits_row_count_,
+          .positions_max = RecordedPositions(positions_max_, options_.context_max),
+          .keys = kv.keys,
+          .table = kv.table,
+          .pages_per_sequence = kv.pages_per_sequence};
+}
+
+bool DeviceTrunk::Repeat(const StepInput& input, ExpertProvider& experts, StepObserver* observer,
+                         const StepOutput& output) {
+  if (!can_record_ || output.hidden != nullptr || rows_ > StepRecordings::kRowsMax) return false;
+  if (!NeedsNoHost(input, experts)) return false;
+  experts_ = &experts;
+  observer_ = observer;
+  const StepShape shape = ShapeOf(input);
+  if (const DeviceRecording* recording = recordings_.Find(shape)) {
+    mode_ = Mode::kRepeated;
+    for (int layer = 0; layer < spec_.config.layer_count; ++layer) {
+      if (spec_.config.layer_is_moe(layer)) residents_.Note(layer);
+    }
+    device_.Repeat(Stream::kCompute, *recording);
+    return true;
+  }
+  if (!recordings_.IsRepeating(shape)) return false;
+  mode_ = Mode::kRecording;
+  shape_ = shape;
+  positions_max_ = shape.positions_max;
+  device_.BeginRecording(Stream::kCompute);
+  return false;
+}
+
+absl::Status DeviceTrunk::RunRecorded(const StepInput& input) {
+  mode_ = Mode::kQueued;
+  absl::StatusOr<std::unique_ptr<DeviceRecording>> recording = device_.EndRecording();
+  can_record_ = recording.ok();
+  if (can_record_) {
+    device_.Repeat(Stream::kCompute, recordings_.Add(shape_, *std::move(recording)));
+    return absl::OkStatus();
+  }
+  // Queued after all, from here on always: a recording is of use only if it costs nothing.
+  residents_.Forget();
+  RETURN_IF_ERROR(RunLayers(*this, spec_.config, input, *experts_, observer_, {}));
+  QueueHead(input, nullptr);
   return absl::OkStatus();
 }
 
@@ -326,10 +400,8 @@ absl::Status DeviceTrunk::Mixture(const StepInput& input, int layer, ExpertProvi
   return absl::OkStatus();
 }
 
-absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* logits) {
+void DeviceTrunk::QueueHead(const StepInput& input, float* hidden) {
   const DeviceRows out = work_.normed.Only(KindSet::Of({&weights_.output}));
-  const int64_t vocab = spec_.config.vocab_count;
-  const int64_t stride = RowStride(vocab);
   NormOf norm = {.weight = weights_.output_norm, .rows = rows_};
   if (hidden != nullptr) {
     QueueNorm(norm, out);
@@ -346,9 +418,17 @@ absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* log
     wanted.Multiply(out, spec_.config.hidden, {ProductTo(weights_.output, work_.logits)});
     device_.CopyOut(Stream::kCompute, reinterpret_cast<std::byte*>(pinned_.logits),
                     reinterpret_cast<const std::byte*>(work_.logits),
-                    static_cast<size_t>(logits_row_count_ * stride) * sizeof(float));
+                    static_cast<size_t>(logits_row_count_ * RowStride(spec_.config.vocab_count)) *
+                        sizeof(float));
   }
   residents_.SendChoices(StepOf(input));
+}
+
+absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* logits) {
+  const int64_t vocab = spec_.config.vocab_count;
+  const int64_t stride = RowStride(vocab);
+  if (mode_ != Mode::kRepeated) QueueHead(input, hidden);
+  if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input));
   {
     const CauseScope cause(input.ledger, Cause::kWaitDevice);
     RETURN_IF_ERROR(device_.Await(device_.Record(Stream::kCompute)));
@@ -362,6 +442,7 @@ absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* log
 
 // The provider's copies and releases are its own affair; ours are on these two streams.
 void DeviceTrunk::Abandon() {
+  if (std::exchange(mode_, Mode::kQueued) == Mode::kRecording) (void)device_.EndRecording();
   residents_.Forget();
   (void)device_.Await(device_.Record(Stream::kCompute));
   (void)device_.Await(device_.Record(Stream::kCopyIn));

@@ -79,6 +79,10 @@ struct StepOutput {
   // + 1] blocks of [rows, hidden], blocks hidden_block_stride floats apart; null when not wanted.
   float* hidden = nullptr;
   int64_t hidden_block_stride = 0;
+
+  float* HiddenBlock(int block) const {
+    return hidden == nullptr ? nullptr : hidden + block * hidden_block_stride;
+  }
 };
 
 // Where a model's trunk and its attention cache live and are computed; without a device: the host.

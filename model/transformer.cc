@@ -56,30 +56,15 @@ absl::Span<const SequenceRun> Transformer::FindRuns(absl::Span<const StepRow> ro
 
 absl::Status Transformer::RunStep(const StepInput& step, ExpertProvider& experts,
                                   StepObserver* observer, const StepOutput& output) {
-  const ModelConfig& config = spec_.config;
-  const auto hidden_block = [&](int block) {
-    return output.hidden == nullptr ? nullptr : output.hidden + block * output.hidden_block_stride;
-  };
   {
     const CauseScope cause(step.ledger, Cause::kEmbedding);
     RETURN_IF_ERROR(trunk_->Embed(step));
   }
-  for (int layer = 0; layer < config.layer_count; ++layer) {
-    {
-      const CauseScope cause(step.ledger, Cause::kAttention);
-      trunk_->AddAndNorm(step, layer, Trunk::Norm::kAttention, hidden_block(layer));
-      trunk_->Attention(step, layer);
-      trunk_->AddAndNorm(step, layer, Trunk::Norm::kFeedForward, nullptr);
-    }
-    if (config.layer_is_moe(layer)) {
-      RETURN_IF_ERROR(trunk_->Mixture(step, layer, experts, observer));
-    } else {
-      const CauseScope cause(step.ledger, Cause::kDense);
-      trunk_->FeedForward(step, layer);
-    }
+  if (!trunk_->Repeat(step, experts, observer, output)) {
+    RETURN_IF_ERROR(RunLayers(*trunk_, spec_.config, step, experts, observer, output));
   }
   const CauseScope cause(step.ledger, Cause::kHead);
-  return trunk_->Head(step, hidden_block(config.layer_count), output.logits);
+  return trunk_->Head(step, output.HiddenBlock(spec_.config.layer_count), output.logits);
 }
 
 absl::Status Transformer::Forward(absl::Span<const StepRow> rows, KvCache& kv,
@@ -101,6 +86,25 @@ absl::Status Transformer::Forward(absl::Span<const StepRow> rows, KvCache& kv,
 }
 
 }  // namespace
+
+absl::Status RunLayers(Trunk& trunk, const ModelConfig& config, const StepInput& step,
+                       ExpertProvider& experts, StepObserver* observer, const StepOutput& output) {
+  for (int layer = 0; layer < config.layer_count; ++layer) {
+    {
+      const CauseScope cause(step.ledger, Cause::kAttention);
+      trunk.AddAndNorm(step, layer, Trunk::Norm::kAttention, output.HiddenBlock(layer));
+      trunk.Attention(step, layer);
+      trunk.AddAndNorm(step, layer, Trunk::Norm::kFeedForward, nullptr);
+    }
+    if (config.layer_is_moe(layer)) {
+      RETURN_IF_ERROR(trunk.Mixture(step, layer, experts, observer));
+    } else {
+      const CauseScope cause(step.ledger, Cause::kDense);
+      trunk.FeedForward(step, layer);
+    }
+  }
+  return absl::OkStatus();
+}
 
 WorkspaceNeeds Model::WorkspaceBytes(const ModelSpec& spec, const Options& options,
                                      int thread_count, bool on_device) {

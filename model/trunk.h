@@ -46,6 +46,13 @@ class Trunk {
   virtual ~Trunk() = default;
   // Begins a step: residual = the rows' embeddings.
   virtual absl::Status Embed(const StepInput& step) = 0;
+  // After Embed: queues all parts between it and Head at once, if they were recorded when a step
+  // like this one ran; then Head is what follows. False: every part is to be called. `output` is
+  // what the step is to give.
+  virtual bool Repeat(const StepInput& /*step*/, ExpertProvider& /*experts*/,
+                      StepObserver* /*observer*/, const StepOutput& /*output*/) {
+    return false;
+  }
   // residual += delta, except before the first part; normed = its norm by the weights of `norm`.
   // `hidden`, if not null, gets the residual, [rows, hidden], dense, by the end of the step.
   virtual void AddAndNorm(const StepInput& step, int layer, Norm norm, float* hidden) = 0;
@@ -61,6 +68,10 @@ class Trunk {
   // Ends a step that failed: returns when nothing of it is under way.
   virtual void Abandon() = 0;
 };
+
+// Calls the parts of every layer, in order.
+absl::Status RunLayers(Trunk& trunk, const ModelConfig& config, const StepInput& step,
+                       ExpertProvider& experts, StepObserver* observer, const StepOutput& output);
 
 // What a trunk is loaded from, as Model::Load is told.
 struct TrunkSource {

@@ -10,40 +10,13 @@
 #include "io/block_reader.h"
 #include "io/gguf.h"
 #include "tests/cache/allocation_count.h"
-#include "tests/model/on_device.h"
 #include "tests/model/plain_device_ops.h"
-#include "tests/model/settled_experts.h"
+#include "tests/model/settled_model.h"
 
 namespace stoker {
 namespace {
 
 using ::testing::ContainsRegex;
-
-// A model on a device with stores of both kinds.
-class Settled : public OnDevice {
- public:
-  explicit Settled(const DeviceOps& ops = kPlainDeviceOps, LoadedModel::Options options = {},
-                   const ModelledRates& rates = kSlowCopies)
-      : OnDevice(ShippedModel(), ops, options, rates) {
-    ExpertProvider& host = model().experts();
-    PlacedExperts& others = Place({.pins = 6, .seed = 4});
-    model().Use(nullptr);
-    experts_ = *SettledExperts::Create(host, others, model().spec().experts, device());
-    model().Use(experts_.get());
-  }
-  SettledExperts& experts() { return *experts_; }
-  int layer_count() { return static_cast<int>(model().spec().experts.layers.size()); }
-
-  absl::Status Step(const std::vector<StepRow>& rows, StepObserver* observer = nullptr) {
-    logits_.resize(rows.size() * static_cast<size_t>(model().config().vocab_count));
-    return model().model().Forward(rows, model().kv(), experts(), observer, nullptr,
-                                   {.logits = logits_.data()});
-  }
-
- private:
-  std::unique_ptr<SettledExperts> experts_;
-  std::vector<float> logits_;
-};
 
 bool IsOdd(int layer) { return layer % 2 == 1; }
 
@@ -244,30 +217,19 @@ TEST_F(ResidentMixtures, TheStoreSettlesLayersAndCountsTheirUses) {
 
 TEST_F(ResidentMixtures, AStepAllocatesNothing) {
   Settled device;
-  LoadedModel& model = device.model();
-  model.Run({1, 2, 3, 4}, 4);
-  std::vector<float> logits(4 * static_cast<size_t>(model.config().vocab_count));
-  device.experts().uses().reserve(1000);
-  struct Quiet final : ExpertProvider {
-    explicit Quiet(SettledExperts& all) : experts(all) {}
-    int pins_max(int) const override { return 1; }
-    absl::Status Request(int, absl::Span<const int32_t>, absl::Span<const int32_t>) override {
-      return absl::InternalError("not resident");
-    }
-    absl::StatusOr<int> Collect(absl::Span<ExpertRef>, Wait) override { return 0; }
-    int outstanding() const override { return 0; }
-    ResidentLayer Resident(int layer) override { return experts.Resident(layer); }
-    void Unpin(int32_t) override {}
-    SettledExperts& experts;
-  } quiet(device.experts());
-  for (int32_t i = 4; i < 9; ++i) {
-    const std::vector<StepRow> rows = Rows(i, 1);
+  device.device().RefuseRecordings(1);  // each step is queued piece by piece
+  for (const int32_t first : {0, 4}) ASSERT_TRUE(device.Step(Rows(first, 4)).ok());
+  device.experts().Hear(false);
+  int32_t position = 8;
+  for (const int32_t count : {1, 1, 4, 4, 1}) {
+    const std::vector<StepRow> rows = Rows(position, count);
+    position += count;
     const AllocationCount allocations;
-    const absl::Status status =
-        model.model().Forward(rows, model.kv(), quiet, nullptr, nullptr, {.logits = logits.data()});
-    EXPECT_EQ(allocations.Count(), 0);
+    const absl::Status status = device.Step(rows);
+    EXPECT_EQ(allocations.Count(), 0) << count;
     EXPECT_TRUE(status.ok()) << status;
   }
+  EXPECT_EQ(device.Count("device_repeats"), 0u);
 }
 
 TEST_F(ResidentMixtures, AFaultOfTheDeviceIsNamedAndTellsNobodyOfTheStep) {

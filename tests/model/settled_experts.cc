@@ -73,7 +73,7 @@ ResidentLayer SettledExperts::Resident(int layer) {
 
 void SettledExperts::NoteUses(int layer, absl::Span<const int32_t> experts,
                               absl::Span<const int32_t> rows) {
-  uses_.push_back(UseOf(layer, experts, rows));
+  if (hears_) uses_.push_back(UseOf(layer, experts, rows));
 }
 
 }  // namespace stoker

@@ -34,6 +34,8 @@ class SettledExperts final : public ExpertProvider {
 
   // Which layers are resident from here on; at first all are.
   void Settle(std::function<bool(int layer)> is_resident) { is_resident_ = std::move(is_resident); }
+  // Whether what is told is noted.
+  void Hear(bool hears) { hears_ = hears; }
   // In the order told.
   std::vector<StoreUse>& uses() { return uses_; }
   int64_t request_count() const { return request_count_; }
@@ -70,6 +72,7 @@ class SettledExperts final : public ExpertProvider {
   std::function<bool(int)> is_resident_ = [](int) { return true; };
   std::vector<StoreUse> uses_;
   int64_t request_count_ = 0;
+  bool hears_ = true;
 };
 
 }  // namespace stoker
