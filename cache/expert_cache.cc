@@ -696,14 +696,17 @@ void ExpertCache::NoteUses(int layer, absl::Span<const int32_t> experts,
   State& s = *state_;
   CHECK(rows.empty() || rows.size() == experts.size());
   const ExpertLayout::Layer& place = s.layout.layers()[s.layout.layer_index(layer)];
+  if (s.hints != nullptr) s.BeginAsking(s.layout.layer_index(layer), experts);
   for (size_t i = 0; i < experts.size(); ++i) {
     const ExpertKey key = place.first_key + experts[i];
+    s.landing().Used(key);
     s.NoteUse(key, rows.empty() ? 1 : rows[i]);
     s.tiers.front().Touch(key);
   }
   s.counts.hits += experts.size();
   s.counts.vram_hits += experts.size();
   s.counts.device_experts += experts.size();
+  if (s.hints != nullptr) s.EndAsking();
 }
 
 const LinkRates& ExpertCache::rates() const {
