@@ -39,13 +39,19 @@ struct Work {
   }
 };
 
+// For a call that may fail without consequences.
+cudaError_t Forgotten(cudaError_t error) {
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+
 // A graph that can be launched.
 class CudaRecording final : public DeviceRecording {
  public:
   CudaRecording(int device, cudaGraphExec_t graph) : device_(device), graph_(graph) {}
   ~CudaRecording() override {
-    (void)cudaSetDevice(device_);
-    (void)cudaGraphExecDestroy(graph_);
+    Forgotten(cudaSetDevice(device_));
+    Forgotten(cudaGraphExecDestroy(graph_));
   }
   CudaRecording(const CudaRecording&) = delete;
   CudaRecording& operator=(const CudaRecording&) = delete;
@@ -105,6 +111,10 @@ class CudaDevice final : public Device {
     UseHere();
     return status_.ok();
   }
+  // What cannot be recorded is not run instead.
+  bool CanQueue() {
+    return IsUsable() && (!is_recording_ || (is_captured_ && recording_status_.ok()));
+  }
   void CountHost(const std::byte* host, size_t bytes) {
     counts_.unpinned_copies += pinned_.Contains(host, bytes) ? 0 : 1;
   }
@@ -125,19 +135,14 @@ class CudaDevice final : public Device {
   bool is_recording_ = false;
   bool is_captured_ = false;  // the stream, by the runtime: while recording, unless that failed
   Stream recorded_stream_ = Stream::kCompute;
-  DeviceCounts counts_before_;  // the recording that is being made
+  DeviceCounts counts_before_;     // the recording that is being made
+  absl::Status recording_status_;  // the first error of what is recorded
   std::string_view last_kernel_;
   std::thread::id thread_;
   std::array<Work, kRecentMax> recent_;
   uint64_t recent_count_ = 0;
   absl::Status status_;
 };
-
-// For a call that may fail without consequences.
-cudaError_t Forgotten(cudaError_t error) {
-  if (error != cudaSuccess) (void)cudaGetLastError();
-  return error;
-}
 
 absl::Status CudaDevice::Open() {
   UseHere();
@@ -175,7 +180,11 @@ void CudaDevice::UseHere() {
 void CudaDevice::Note(int error, const Work& work) {
   ++counts_.calls;
   recent_[recent_count_++ % kRecentMax] = work;
-  if (error != 0 && status_.ok()) status_ = CudaFailure(error, work.Text());
+  if (error == 0) return;
+  // A runtime that will not record something may well run it.
+  absl::Status& status = is_recording_ ? recording_status_ : status_;
+  if (status.ok()) status = CudaFailure(error, work.Text());
+  if (is_recording_) Forgotten(static_cast<cudaError_t>(error));
 }
 
 void CudaDevice::NoteLate(cudaError_t error) {
@@ -263,7 +272,7 @@ void CudaDevice::Unpin(absl::Span<std::byte> host) {
 }
 
 void CudaDevice::CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) {
-  if (bytes == 0 || !IsUsable()) return;
+  if (bytes == 0 || !CanQueue()) return;
   const cudaError_t error =
       cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, QueueOf(stream).stream);
   Note(error, {.kind = Work::Kind::kCopyIn, .bytes = bytes});
@@ -273,7 +282,7 @@ void CudaDevice::CopyIn(Stream stream, std::byte* device, const std::byte* host,
 }
 
 void CudaDevice::CopyOut(Stream stream, std::byte* host, const std::byte* device, size_t bytes) {
-  if (bytes == 0 || !IsUsable()) return;
+  if (bytes == 0 || !CanQueue()) return;
   const cudaError_t error =
       cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, QueueOf(stream).stream);
   Note(error, {.kind = Work::Kind::kCopyOut, .bytes = bytes});
@@ -284,7 +293,7 @@ void CudaDevice::CopyOut(Stream stream, std::byte* host, const std::byte* device
 
 void CudaDevice::Launch(Stream stream, const KernelCall& call) {
   CHECK(call.run != nullptr && call.args_bytes <= KernelCall::kArgsBytesMax);
-  if (!IsUsable()) return;
+  if (!CanQueue()) return;
   Note(call.run(call.args, QueueOf(stream).stream),
        {.kind = Work::Kind::kKernel, .name = call.name});
   last_kernel_ = call.name;
@@ -345,11 +354,12 @@ void CudaDevice::BeginRecording(Stream stream) {
   is_recording_ = true;
   recorded_stream_ = stream;
   counts_before_ = counts_;
+  recording_status_ = absl::OkStatus();
   if (!IsUsable()) return;
   const cudaError_t error =
-      cudaStreamBeginCapture(QueueOf(stream).stream, cudaStreamCaptureModeThreadLocal);
+      Forgotten(cudaStreamBeginCapture(QueueOf(stream).stream, cudaStreamCaptureModeThreadLocal));
   is_captured_ = error == cudaSuccess;
-  if (!is_captured_) status_ = CudaFailure(error, "beginning a recording");
+  if (!is_captured_) recording_status_ = CudaFailure(error, "beginning a recording");
 }
 
 absl::StatusOr<std::unique_ptr<DeviceRecording>> CudaDevice::EndRecording() {
@@ -373,14 +383,17 @@ absl::StatusOr<std::unique_ptr<DeviceRecording>> CudaDevice::EndRecording() {
 
 // A capture that went wrong is ended as well: the stream is of no use before.
 absl::StatusOr<cudaGraphExec_t> CudaDevice::MakeGraph(std::string_view what) {
-  if (!std::exchange(is_captured_, false)) return status_;
   UseHere();
   cudaGraph_t graph = nullptr;
-  cudaError_t error = cudaStreamEndCapture(QueueOf(recorded_stream_).stream, &graph);
-  if (!status_.ok()) {
+  cudaError_t error = cudaSuccess;
+  if (std::exchange(is_captured_, false)) {
+    error = cudaStreamEndCapture(QueueOf(recorded_stream_).stream, &graph);
+  }
+  const absl::Status& status = status_.ok() ? recording_status_ : status_;
+  if (!status.ok()) {
     Forgotten(error);
     if (graph != nullptr) Forgotten(cudaGraphDestroy(graph));
-    return status_;
+    return status;
   }
   cudaGraphExec_t exec = nullptr;
   if (error == cudaSuccess) error = cudaGraphInstantiateWithFlags(&exec, graph, 0);

@@ -165,7 +165,26 @@ TEST_F(CudaDeviceTest, GpuLostWhileRecordingIsSaid) {
   device->BeginRecording(Stream::kCompute);  // the GPU is lost already
   EXPECT_THAT(ErrorOf(device->EndRecording().status()),
               AllOf(HasSubstr("beginning a recording"), HasSubstr("Xid")));
-  EXPECT_FALSE(device->Await({}).ok());
+  EXPECT_FALSE(device->Await(device->Record(Stream::kCompute)).ok());
+}
+
+TEST_F(CudaDeviceTest, WhatCannotBeRecordedIsNamedAndNotRun) {
+  const auto device = *OpenCudaDevice({});
+  static int runs = 0;
+  runs = 0;
+  const auto launch = [&] {
+    device->Launch(Stream::kCompute, {.name = "unrecordable", .run = [](const void*, void*) {
+                                        ++runs;
+                                        return static_cast<int>(cudaErrorStreamCaptureUnsupported);
+                                      }});
+  };
+  device->BeginRecording(Stream::kCompute);
+  launch();
+  launch();
+  EXPECT_THAT(ErrorOf(device->EndRecording().status()), HasSubstr("kernel unrecordable failed"));
+  EXPECT_EQ(runs, 1);
+  EXPECT_EQ(Fake().live_graphs, 0);
+  EXPECT_TRUE(device->Await(device->Record(Stream::kCompute)).ok());
 }
 
 TEST_F(CudaDeviceTest, GpuLostInARepeatIsSaidWithWhatWasRepeated) {

@@ -348,17 +348,28 @@ TEST_P(DeviceContract, ARepeatIsOneCallAndCountsAsAllThatItHolds) {
   EXPECT_EQ(Report()["device_calls"], 4);  // an event, and the wait for it
 }
 
-// Here or when it is repeated, as the kind of device can tell.
+// By the recording, or when it is repeated, as the kind of device can tell.
 TEST_P(DeviceContract, AKernelThatCannotRunInARecordingIsNamed) {
   device_->BeginRecording(Stream::kCompute);
   device_->Launch(Stream::kCompute,
                   {.name = "broken_kernel", .run = [](const void*, void*) { return 1; }});
   const auto recording = device_->EndRecording();
-  if (recording.ok()) device_->Repeat(Stream::kCompute, **recording);
-  EXPECT_THAT(std::string(MessageOf(Finish(Stream::kCompute))), HasSubstr("broken_kernel"));
+  absl::Status status = recording.status();
+  if (recording.ok()) {
+    device_->Repeat(Stream::kCompute, **recording);
+    status = Finish(Stream::kCompute);
+  }
+  EXPECT_THAT(std::string(MessageOf(status)), HasSubstr("broken_kernel"));
+}
+
+TEST_P(DeviceContract, NothingIsRecordedOfADeviceThatHasFailed) {
+  device_->Launch(Stream::kCompute,
+                  {.name = "broken_kernel", .run = [](const void*, void*) { return 1; }});
+  const absl::Status failed = Finish(Stream::kCompute);
   device_->BeginRecording(Stream::kCompute);
-  const absl::Status again = device_->EndRecording().status();
-  EXPECT_EQ(again, Finish(Stream::kCompute));
+  const absl::Status recorded = device_->EndRecording().status();
+  EXPECT_EQ(recorded, failed);
+  EXPECT_FALSE(recorded.ok());
 }
 
 TEST_P(DeviceContract, FailureIsKeptAndNamesTheOperation) {
