@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tests=(twin_machine_test device_test device_contract_test device_attend_rows_test
+tests=(twin_machine_test mma_test device_test device_contract_test device_attend_rows_test
   device_embed_rows_test device_expert_group_test device_finish_heads_test
   device_finish_latent_test device_gate_rows_test device_head_product_test
   device_matmul_rows_test device_norm_rows_test device_quantize_rows_test
