@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -123,6 +124,18 @@ TEST_P(DeviceMatmulRows, GivesTheReferenceBitsForAnyNumberOfRows) {
   for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33}) {
     SCOPED_TRACE(rows);
     Matmul({.products = {{GetParam(), 67}}, .rows = rows, .cols = cols}).ExpectReferenceBits();
+  }
+}
+
+// Tiles are 64 rows of weights by 32 or 64 activation rows, in parts of 16.
+TEST_P(DeviceMatmulRows, EndsTilesAnywhere) {
+  const int64_t cols = BlockOf(GetParam()) == 256 ? 512 : BlockOf(GetParam()) == 32 ? 288 : 17;
+  const std::pair<int64_t, int64_t> sizes[] = {{64, 64}, {1, 65},  {65, 31}, {63, 32},
+                                               {16, 48}, {17, 49}, {130, 9}, {3, 129}};
+  for (const auto& [weight_rows, rows] : sizes) {
+    SCOPED_TRACE(testing::Message() << weight_rows << " rows of weights, " << rows << " rows");
+    Matmul({.products = {{GetParam(), weight_rows}}, .rows = rows, .cols = cols})
+        .ExpectReferenceBits();
   }
 }
 
