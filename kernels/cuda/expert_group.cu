@@ -11,6 +11,7 @@
 //
 // The gated values are quantized a group of 256 at a time by the block that completes the group's
 // last item; then the group is counted for its expert, whose down items wait for all of them.
+#include "kernels/cuda/expert_tile.cuh"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/port.cuh"
 #include "kernels/cuda/quantize.cuh"
@@ -278,6 +279,7 @@ int32_t PiecesOf(int64_t count, int piece) {
 }  // namespace
 
 int ExpertGroup(const ExpertGroupArgs& args, void* native_stream) {
+  if (IsForTiles(args)) return ExpertGroupTiles(args, native_stream);
   const DeviceActivations gated = {.x = args.gated,
                                    .stride = args.gated_stride,
                                    .q8x32 = args.gated_q8x32,

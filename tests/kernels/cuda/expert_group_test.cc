@@ -309,5 +309,54 @@ TEST(DeviceExpertGroup, QuantizesGroupsOfAWideExpert) {
   ExpectReferenceBits({.hidden = 256, .width = 1536, .pair_counts = {3}});
 }
 
+// With more pairs than eight an expert, in the mean, experts are computed in tiles of 64 rows of
+// weights by 32 or 64 pairs.
+TEST(DeviceExpertGroup, GivesReferenceBitsInEveryFormatForManyPairs) {
+  for (const Dtype dtype : kComputableDtypes) {
+    for (const int64_t cols : {int64_t{256}, OddCols(dtype)}) {
+      ExpectReferenceBits({.gate = dtype,
+                           .up = dtype,
+                           .down = dtype,
+                           .hidden = cols,
+                           .width = cols,
+                           .pair_counts = {17, 3}});
+    }
+  }
+}
+
+TEST(DeviceExpertGroup, MixesFormatsForManyPairs) {
+  const Dtype mixed[][3] = {
+      {Dtype::kQ4_K, Dtype::kQ4_K, Dtype::kQ6_K}, {Dtype::kQ4_K, Dtype::kQ6_K, Dtype::kQ5_K},
+      {Dtype::kQ5_K, Dtype::kQ4_0, Dtype::kQ8_0}, {Dtype::kQ8_0, Dtype::kQ4_K, Dtype::kQ4_0},
+      {Dtype::kBF16, Dtype::kQ8_0, Dtype::kQ4_K}, {Dtype::kQ4_K, Dtype::kQ4_K, Dtype::kF16}};
+  for (const auto& [gate, up, down] : mixed) {
+    ExpectReferenceBits({.gate = gate, .up = up, .down = down, .pair_counts = {18, 1}});
+  }
+}
+
+TEST(DeviceExpertGroup, SpreadsManyPairsInAnyWay) {
+  const Shape q4_k = {.down = Dtype::kQ6_K};
+  const Shape q8_0 = {
+      .gate = Dtype::kQ8_0, .up = Dtype::kQ8_0, .down = Dtype::kQ8_0, .hidden = 96, .width = 64};
+  for (const auto& counts : std::vector<std::vector<int32_t>>{
+           {9}, {64}, {65, 0}, {0, 33, 0}, {1, 70, 1, 32}, {16, 17, 15, 9}}) {
+    for (Shape shape : {q4_k, q8_0}) {
+      shape.pair_counts = counts;
+      ExpectReferenceBits(shape);
+    }
+  }
+  // More experts than a warp counts at once, most of them without a pair.
+  Shape many = q8_0;
+  many.pair_counts.assign(70, 0);
+  many.pair_counts[0] = 300;
+  many.pair_counts[33] = 1;
+  many.pair_counts[69] = 290;
+  ExpectReferenceBits(many);
+}
+
+TEST(DeviceExpertGroup, PutsPartsOfManyPairsInTheirPlaces) {
+  ExpectReferenceBits({.pair_counts = {3, 1, 0, 40}, .has_places = true});
+}
+
 }  // namespace
 }  // namespace stoker
