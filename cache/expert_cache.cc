@@ -305,7 +305,7 @@ void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
   --loading_count;
   const int64_t evicted = evicted_step[outcome.key];
   MissReason reason = evicted < 0 ? MissReason::kNeverSeen : MissReason::kEvicted;
-  if (hints != nullptr) reason = hints->TakeReason(outcome.key, evicted);
+  if (hints != nullptr) reason = hints->EndMiss(outcome.key, evicted);
   Tier& tier = TierOf(outcome.slot);
   const bool is_staged = IsInVram(outcome.slot);
   if (is_staged) exchange->EndStaging(outcome.slot, outcome.status.ok());
@@ -534,7 +534,7 @@ absl::StatusOr<std::unique_ptr<ExpertCache>> ExpertCache::Create(
   if (options.hint_loads_max > 0) {
     state->hints = std::make_unique<ExpertHints>(state->layout, options.hint_loads_max,
                                                  absl::MakeSpan(state->tiers), *state->loader,
-                                                 options.residency);
+                                                 clock, options.residency);
     state->landing().Guard(state->hints->guards());
   }
   reader.RegisterMemory(state->landing().pool().arena().span());
@@ -778,6 +778,7 @@ void ExpertCache::ReportHints(CounterVisitor& visitor) const {
   visitor.Counter("cache_hint_used_bytes", hints.used_bytes);
   visitor.Counter("cache_hint_late_bytes", hints.late_bytes);
   visitor.Counter("cache_hint_wasted_bytes", hints.wasted_bytes);
+  visitor.Counter("cache_hint_saved_bytes", hints.saved_bytes);
   visitor.Counter("cache_hint_delay_bytes", hints.delay_bytes);
   visitor.Gauge("cache_hints_loading", static_cast<double>(state_->hints->loading_count()));
   visitor.Gauge("cache_hints_unused", static_cast<double>(state_->hints->unused_count()));

@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -123,6 +124,8 @@ enum class MissReason : uint8_t {
   kHintDropped,  // guessed, and given up before it was read; in this step
 };
 
+std::string_view NameOf(MissReason reason);  // "never_seen", "hint_late", ...
+
 struct MissRecord {
   ExpertId id = {};
   MissReason reason = MissReason::kNeverSeen;
@@ -144,7 +147,8 @@ struct HintCounts {
   uint64_t used_bytes = 0;    // of the experts
   uint64_t late_bytes = 0;    // of the experts
   uint64_t wasted_bytes = 0;  // of the experts wasted, and what was read of those dropped
-  uint64_t delay_bytes = 0;   // that may have been read before what a step waited for
+  uint64_t saved_bytes = 0;   // that no step had to wait for: of those used, and those late in part
+  uint64_t delay_bytes = 0;   // read on guesses while a step waited for other reads
 
   // Of the experts that were guessed right and not resident, the share that came in time; 0 when
   // there were none.
@@ -153,6 +157,9 @@ struct HintCounts {
     return right > 0 ? static_cast<double>(used) / static_cast<double>(right) : 0;
   }
 };
+
+HintCounts operator+(const HintCounts& a, const HintCounts& b);
+HintCounts operator-(const HintCounts& a, const HintCounts& b);  // each count of b is at most a's
 
 // Counts since the start; hits + misses = experts requested. One that arrived on a guess before it
 // was asked for is a hit, one that was late is a miss.

@@ -6,13 +6,41 @@
 #include "base/check.h"
 
 namespace stoker {
+namespace {
+
+template <typename Combine>
+HintCounts Combined(const HintCounts& a, const HintCounts& b, Combine combine) {
+  return {.issued = combine(a.issued, b.issued),
+          .used = combine(a.used, b.used),
+          .late = combine(a.late, b.late),
+          .dropped = combine(a.dropped, b.dropped),
+          .wasted = combine(a.wasted, b.wasted),
+          .unread = combine(a.unread, b.unread),
+          .issued_bytes = combine(a.issued_bytes, b.issued_bytes),
+          .used_bytes = combine(a.used_bytes, b.used_bytes),
+          .late_bytes = combine(a.late_bytes, b.late_bytes),
+          .wasted_bytes = combine(a.wasted_bytes, b.wasted_bytes),
+          .saved_bytes = combine(a.saved_bytes, b.saved_bytes),
+          .delay_bytes = combine(a.delay_bytes, b.delay_bytes)};
+}
+
+}  // namespace
+
+HintCounts operator+(const HintCounts& a, const HintCounts& b) {
+  return Combined(a, b, [](uint64_t x, uint64_t y) { return x + y; });
+}
+
+HintCounts operator-(const HintCounts& a, const HintCounts& b) {
+  return Combined(a, b, [](uint64_t x, uint64_t y) { return x - y; });
+}
 
 ExpertHints::ExpertHints(const ExpertLayout& layout, int loads_max, absl::Span<Tier> tiers,
-                         ExpertLoader& loader, ResidencyObserver* residency)
+                         ExpertLoader& loader, const Clock& clock, ResidencyObserver* residency)
     : layout_(layout),
       loads_max_(loads_max),
       tiers_(tiers),
       loader_(loader),
+      clock_(clock),
       residency_(residency),
       entries_(layout.key_count()),
       guards_(layout.key_count(), 0),
@@ -110,6 +138,7 @@ void ExpertHints::Asked(int layer_index, absl::Span<const int32_t> experts) {
     Count(key, [&](HintCounts& counts) {
       ++counts.used;
       counts.used_bytes += layer.expert_bytes;
+      counts.saved_bytes += layer.expert_bytes;
     });
     Tell(ResidencyChange::kHintUsed, key, layer.expert_bytes);
   }
@@ -133,6 +162,7 @@ void ExpertHints::Join(ExpertKey key) {
   Entry& entry = entries_[key];
   CHECK(entry.stage == Stage::kLoading);  // else the expert was asked for twice
   entry.stage = Stage::kLate;
+  entry.asked_ns = clock_.NowNs();
   RemoveLoading(key);
   const uint64_t bytes = layout_.layer_of(key).expert_bytes;
   Count(key, [bytes](HintCounts& counts) {
@@ -143,10 +173,13 @@ void ExpertHints::Join(ExpertKey key) {
   loader_.Promote(landing().Find(key));
 }
 
-MissReason ExpertHints::TakeReason(ExpertKey key, int64_t evicted_step) {
+MissReason ExpertHints::EndMiss(ExpertKey key, int64_t evicted_step) {
   Entry& entry = entries_[key];
   if (entry.stage == Stage::kLate) {
     entry.stage = Stage::kNone;
+    const uint64_t bytes = layout_.layer_of(key).expert_bytes;
+    const uint64_t saved_bytes = bytes - ReadSinceAsked(entry, bytes);
+    Count(key, [saved_bytes](HintCounts& counts) { counts.saved_bytes += saved_bytes; });
     return MissReason::kHintLate;
   }
   if (entry.dropped_step == step_) return MissReason::kHintDropped;
@@ -155,9 +188,18 @@ MissReason ExpertHints::TakeReason(ExpertKey key, int64_t evicted_step) {
 
 // What the drive has begun cannot be taken back: with few hints at once, about one expert.
 void ExpertHints::NoteDelay() {
-  if (loading_.empty()) return;
-  const uint64_t bytes = layout_.layer_of(loading_.front()).expert_bytes;
-  Count(loading_.front(), [bytes](HintCounts& counts) { counts.delay_bytes += bytes; });
+  if (loading_.empty() || entries_[loading_.front()].asked_ns >= 0) return;
+  entries_[loading_.front()].asked_ns = clock_.NowNs();
+}
+
+// Of a load that ends now: what of its bytes came since a step asked, if they came evenly.
+uint64_t ExpertHints::ReadSinceAsked(const Entry& entry, uint64_t bytes) const {
+  if (entry.asked_ns < 0) return 0;
+  const int64_t now_ns = clock_.NowNs();
+  if (now_ns == entry.begun_ns) return 0;
+  return static_cast<uint64_t>(static_cast<double>(bytes) *
+                               static_cast<double>(now_ns - entry.asked_ns) /
+                               static_cast<double>(now_ns - entry.begun_ns));
 }
 
 // The best guess of the layer that is asked for next; -1 when there is none that may be read.
@@ -188,6 +230,8 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   if (claimed.slot < 0) return false;
   CHECK(TryGuard(key));
   entries_[key].stage = Stage::kLoading;
+  entries_[key].begun_ns = clock_.NowNs();
+  entries_[key].asked_ns = -1;
   loading_.push_back(key);
   const uint64_t bytes = layout_.layer_of(key).expert_bytes;
   Count(key, [bytes](HintCounts& counts) {
@@ -220,6 +264,8 @@ bool ExpertHints::Ended(const ExpertLoader::Outcome& outcome) {
   const ExpertKey key = outcome.key;
   CHECK(entries_[key].stage == Stage::kLoading);
   RemoveLoading(key);
+  const uint64_t delay_bytes = ReadSinceAsked(entries_[key], outcome.read_bytes);
+  Count(key, [delay_bytes](HintCounts& counts) { counts.delay_bytes += delay_bytes; });
   if (outcome.status.ok()) {
     entries_[key].stage = Stage::kBrought;
     ++unused_count_;

@@ -39,9 +39,10 @@ class ExpertHints {
   using Evicted = absl::FunctionRef<void(ExpertKey)>;
 
   // `tiers` fastest first, the last is the one that files are read into. All that is passed, but
-  // for a null observer, must outlive this.
+  // for a null observer, must outlive this. The clock is for counts alone: nothing is decided by
+  // it.
   ExpertHints(const ExpertLayout& layout, int loads_max, absl::Span<Tier> tiers,
-              ExpertLoader& loader, ResidencyObserver* residency);
+              ExpertLoader& loader, const Clock& clock, ResidencyObserver* residency);
   // What the tables take, rounded up.
   static uint64_t PlanBytes(const ExpertCatalog& catalog);
 
@@ -57,9 +58,9 @@ class ExpertHints {
   void Asked(int layer_index, absl::Span<const int32_t> experts);
   // Of an expert that Asked named and that is being read on a guess: it is demand now.
   void Join(ExpertKey key);
-  // Why a step missed an expert that has now been read, or could not be. Forgets that it was late.
-  MissReason TakeReason(ExpertKey key, int64_t evicted_step);
-  // A step reads from files now, and the loads of guesses may be in its way.
+  // Why a step missed an expert that has now been read, or could not be.
+  MissReason EndMiss(ExpertKey key, int64_t evicted_step);
+  // A step reads from files now, and the oldest load of a guess may be in its way.
   void NoteDelay();
   // Begins to read what is guessed. Only while no demand is under way.
   void Issue(Evicted evicted);
@@ -81,6 +82,8 @@ class ExpertHints {
   enum class Stage : uint8_t { kNone, kLoading, kLate, kBrought };
   struct Entry {
     int64_t used_step = -1;
+    int64_t begun_ns = 0;   // its load on a guess
+    int64_t asked_ns = -1;  // when a step asked for it, or for what came behind it, meanwhile
     int64_t dropped_step = -1;
     uint32_t mark = 0;
     Stage stage = Stage::kNone;
@@ -101,6 +104,7 @@ class ExpertHints {
   ExpertKey TakeNext();
   bool Load(ExpertKey key, Evicted evicted);
   void RemoveLoading(ExpertKey key);
+  uint64_t ReadSinceAsked(const Entry& entry, uint64_t bytes) const;
   void Tell(ResidencyChange change, ExpertKey key, uint64_t bytes);
   template <typename Change>
   void Count(ExpertKey key, Change change) {
@@ -112,6 +116,7 @@ class ExpertHints {
   const int loads_max_;
   const absl::Span<Tier> tiers_;
   ExpertLoader& loader_;
+  const Clock& clock_;
   ResidencyObserver* const residency_;
   std::vector<Entry> entries_;      // by key
   std::vector<uint8_t> guards_;     // by key

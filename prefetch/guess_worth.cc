@@ -14,25 +14,23 @@ void GuessWorth::Asked(const HintCounts& counts, bool is_guessed) {
   if (!is_guessed) return;
   idle_guesses_ = counts.issued == issued_ ? idle_guesses_ + 1 : 0;
   issued_ = counts.issued;
-  if (idle_guesses_ >= kIdleGuesses) return FallSilent(options_.pause);
-  if (counts.issued - before_.issued < static_cast<uint64_t>(options_.window)) return;
-  const auto used = static_cast<double>(counts.used_bytes - before_.used_bytes);
-  const auto late = static_cast<double>(counts.late_bytes - before_.late_bytes);
-  const auto read = static_cast<double>(counts.issued_bytes - before_.issued_bytes);
-  const auto delay = static_cast<double>(counts.delay_bytes - before_.delay_bytes);
-  // What an earlier window's guesses brought may be used in this one.
-  const double wasted = std::max(0.0, read - used - late);
+  if (idle_guesses_ >= kIdleGuesses) return FallSilent();
+  const HintCounts now = counts - before_;
+  if (now.issued < static_cast<uint64_t>(window_)) return;
   before_ = counts;
-  if (used + late / 2 > options_.waste_weight * wasted + delay / 2) {
-    doublings_ = 0;
-    return;
-  }
-  FallSilent(options_.pause << doublings_);
-  doublings_ = std::min(doublings_ + 1, kPauseDoublings);
+  // What an earlier window's guesses brought may be used in this one.
+  const uint64_t asked_bytes = std::min(now.issued_bytes, now.used_bytes + now.late_bytes);
+  const double cost = options_.waste_weight * static_cast<double>(now.issued_bytes - asked_bytes) +
+                      static_cast<double>(now.delay_bytes);
+  if (static_cast<double>(now.saved_bytes) <= cost) return FallSilent();
+  doublings_ = 0;
+  window_ = options_.window;
 }
 
-void GuessWorth::FallSilent(int steps) {
-  silence_ = steps;
+void GuessWorth::FallSilent() {
+  silence_ = options_.pause << doublings_;
+  doublings_ = std::min(doublings_ + 1, kPauseDoublings);
+  window_ = std::max(window_ / 2, std::min(kWindowMin, options_.window));
   idle_guesses_ = 0;
 }
 

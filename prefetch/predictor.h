@@ -61,9 +61,10 @@ struct PredictorRow {
   std::string_view name;
   std::string_view description;
   absl::Span<const ParameterRow> parameters;
+  bool needs_lookahead = false;  // of the model
   // `values`: one a parameter, in range. Null: nothing is predicted.
   std::unique_ptr<Predictor> (*make)(const PredictorShape& shape, absl::Span<const double> values);
-  // What it takes, rounded up.
+  // What it takes, but for the heap's slack.
   uint64_t (*plan_bytes)(const PredictorShape& shape, absl::Span<const double> values);
 };
 // In predictors/registry.cc, in order.
@@ -78,7 +79,10 @@ struct PredictorChoice {
   std::unique_ptr<Predictor> Make(const PredictorShape& shape) const {
     return row->make(shape, values);
   }
-  uint64_t PlanBytes(const PredictorShape& shape) const { return row->plan_bytes(shape, values); }
+  uint64_t PlanBytes(const PredictorShape& shape) const {
+    constexpr uint64_t kSlackBytes = 512;  // of a few allocations
+    return row->plan_bytes(shape, values) + kSlackBytes;
+  }
 };
 // `settings` of other rows are passed over. InvalidArgument: an unknown name (listing the known
 // ones), an unknown parameter of the row, a value out of range (with the range and the reason).

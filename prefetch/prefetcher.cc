@@ -43,7 +43,7 @@ constexpr ParameterRow kParameters[] = {
      .reason = "reads after which a layer's guesses are judged; larger judges more surely, smaller "
                "stops sooner what does not pay"},
     {.name = "pause",
-     .value = 32,
+     .value = 64,
      .minimum = 1,
      .maximum = 65536,
      .is_whole = true,

@@ -18,6 +18,7 @@ constexpr PredictorRow kPredictors[] = {
     {.name = "lookahead",
      .description = "the next layers' routers on this layer's state",
      .parameters = LookaheadPredictor::kParameters,
+     .needs_lookahead = true,
      .make = &LookaheadPredictor::Make,
      .plan_bytes = &LookaheadPredictor::PlanBytes},
     {.name = "co-occurrence",

@@ -113,6 +113,7 @@ TEST_F(ExpertHintsTest, AGuessUnderWayIsJoined) {
   EXPECT_EQ(miss.id, (ExpertId{1, 6}));
   EXPECT_EQ(miss.reason, MissReason::kHintLate);
   EXPECT_EQ(miss.read_ns, 70);  // what the step waited, not what the guess took
+  EXPECT_EQ(store.cache->counts().hints.saved_bytes, ExpertBytes() - ExpertBytes() * 70 / 570);
   EXPECT_EQ(residency_.Count(ResidencyChange::kHintUsed), 1);
 }
 
@@ -126,10 +127,26 @@ TEST_F(ExpertHintsTest, AGuessThatTurnsOutWrongIsCancelled) {
   const HintCounts& hints = store.cache->counts().hints;
   EXPECT_EQ(hints.issued, 2u);
   EXPECT_EQ(hints.dropped, 1u);
-  EXPECT_EQ(hints.delay_bytes, ExpertBytes());
   EXPECT_EQ(residency_.Count(ResidencyChange::kHintDropped), 1);
   EXPECT_TRUE(store.Hits(1, 5));  // could not be taken back
   EXPECT_FALSE(store.Hits(1, 6));
+}
+
+TEST_F(ExpertHintsTest, WhatIsReadWhileAStepWaitsForOthersIsADelay) {
+  MemoryStore store(Options(8, true));
+  store.cache->Guess(1, {{5}});
+  ASSERT_TRUE(store.Ask(0, {0}).ok());
+  ASSERT_EQ(store.memory.entered().size(), 3u);  // all of it: nothing to cancel
+  store.clock.AdvanceNs(300);
+  ASSERT_TRUE(store.cache->Request(1, {{0}}).ok());
+  store.clock.AdvanceNs(100);
+  while (store.memory.CompleteOne()) {
+  }
+  ExpertRef ref;
+  ASSERT_EQ(*store.cache->Collect({&ref, 1}, Wait::kUntilOne), 1);
+  const uint64_t read_bytes = residency_.last_bytes();  // of demand, as large
+  EXPECT_NEAR(static_cast<double>(store.cache->counts().hints.delay_bytes),
+              static_cast<double>(read_bytes) / 4, 512);
 }
 
 TEST_F(ExpertHintsTest, ADroppedGuessIsTheReasonOfAMissInThatStep) {

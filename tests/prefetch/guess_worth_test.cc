@@ -1,0 +1,108 @@
+// When guesses stop, and when they are tried again.
+#include "prefetch/guess_worth.h"
+
+#include <gtest/gtest.h>
+
+namespace stoker {
+namespace {
+
+constexpr GuessWorth::Options kOptions = {.waste_weight = 0.25, .window = 8, .pause = 10};
+
+// One read of 100 bytes, and what came of it.
+enum class End { kUsed, kLate, kWasted };
+void Read(HintCounts& counts, End end) {
+  ++counts.issued;
+  counts.issued_bytes += 100;
+  if (end == End::kUsed) counts.used_bytes += 100;
+  if (end == End::kLate) counts.late_bytes += 100;
+  counts.saved_bytes = counts.used_bytes + counts.late_bytes / 10;
+}
+
+// Steps until it falls silent, `limit` if it does not.
+int StepsUntilSilent(GuessWorth& worth, HintCounts& counts, End end, int limit = 1000) {
+  for (int step = 0; step < limit; ++step) {
+    Read(counts, end);
+    worth.Asked(counts, true);
+    if (worth.is_silent()) return step + 1;
+  }
+  return limit;
+}
+
+int StepsOfSilence(GuessWorth& worth, const HintCounts& counts) {
+  int steps = 0;
+  for (; worth.is_silent(); ++steps) worth.Asked(counts, false);
+  return steps;
+}
+
+TEST(GuessWorth, GuessesThatArriveInTimeGoOn) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kUsed), 1000);
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kLate), 1000);
+}
+
+TEST(GuessWorth, GuessesInVainStopAfterAWindow) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kWasted), 8);
+  EXPECT_EQ(StepsOfSilence(worth, counts), 10);
+}
+
+TEST(GuessWorth, EachPauseInARowIsTwiceAsLongUpToABound) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  for (const int pause : {10, 20, 40, 80, 160, 320, 320}) {
+    EXPECT_EQ(StepsUntilSilent(worth, counts, End::kWasted), pause == 10 ? 8 : 4);
+    EXPECT_EQ(StepsOfSilence(worth, counts), pause);
+  }
+  for (int i = 0; i < 4; ++i) {  // one window that pays
+    Read(counts, End::kUsed);
+    worth.Asked(counts, true);
+  }
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kWasted), 8);
+  EXPECT_EQ(StepsOfSilence(worth, counts), 10);
+}
+
+TEST(GuessWorth, OneInFiveOfThoseReadIsTheLeastThatPays) {
+  // Weight 0.25: used > 0.25 * (read - used) beyond a fifth.
+  for (int used = 0; used <= 8; ++used) {
+    GuessWorth worth(kOptions);
+    HintCounts counts;
+    for (int i = 0; i < 8; ++i) {
+      Read(counts, i < used ? End::kUsed : End::kWasted);
+      worth.Asked(counts, true);
+    }
+    EXPECT_EQ(worth.is_silent(), used < 2) << used;
+  }
+}
+
+TEST(GuessWorth, DelayOfDemandCounts) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  for (int i = 0; i < 8; ++i) {  // every one is used, but each stood as long in the way of others
+    Read(counts, End::kUsed);
+    counts.delay_bytes += 100;
+    worth.Asked(counts, true);
+  }
+  EXPECT_TRUE(worth.is_silent());
+}
+
+TEST(GuessWorth, GuessesThatFindNothingToReadStop) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  Read(counts, End::kUsed);
+  worth.Asked(counts, true);
+  int steps = 0;
+  for (; !worth.is_silent() && steps < 1000; ++steps) worth.Asked(counts, true);
+  EXPECT_EQ(steps, GuessWorth::kIdleGuesses);
+}
+
+TEST(GuessWorth, StepsWithoutAGuessDecideNothing) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  for (int step = 0; step < 1000; ++step) worth.Asked(counts, false);
+  EXPECT_FALSE(worth.is_silent());
+}
+
+}  // namespace
+}  // namespace stoker

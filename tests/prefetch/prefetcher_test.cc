@@ -1,0 +1,299 @@
+// Guesses over a whole store and a drive of set speed, on a virtual clock, with a router that is
+// guessed as well or badly as a test wants.
+#include "prefetch/prefetcher.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "io/modelled_reader.h"
+#include "tests/cache/allocation_count.h"
+#include "tests/cache/expert_files.h"
+
+namespace stoker {
+namespace {
+
+constexpr int kLayers = 6;
+constexpr int kExperts = 32;
+constexpr int kTopK = 4;
+
+struct RunOptions {
+  std::string predictor = "lookahead";
+  std::vector<Setting> settings;
+  int slot_count = 64;          // of 192 experts
+  int64_t compute_ns = 40'000;  // of a layer, beside its experts
+  uint64_t seed = 1;
+};
+
+// Steps of one sequence whose tokens draw each layer's experts anew, some more often than others.
+class GuessedRun {
+ public:
+  explicit GuessedRun(const RunOptions& options)
+      : files_({.layer_count = kLayers,
+                .expert_count = kExperts,
+                .first_layer = 1,
+                .part_bytes = {8192, 8192, 8192}}),
+        options_(options),
+        random_(options.seed),
+        choice_(*ChoosePrefetch(options.predictor, options.settings)) {
+    // An expert takes 24 us to read and 5 us to compute.
+    reader_ = std::make_unique<ModelledReader>(
+        ModelledReader::ModelOptions{.rate = 1e9, .alignments = {4096}}, clock_, nullptr);
+    CHECK(reader_->AddFile("model").ok());
+    CacheOptions cache_options = RamOnly("lru", -1);
+    cache_options.verify_hashes = false;
+    cache_options.addresses_only = true;
+    cache_options.hint_loads_max = choice_.loads_max;
+    cache_ = *ExpertCache::Create(files_.catalog(),
+                                  PlanWithSlots(files_, options.slot_count, 4096, kTopK),
+                                  cache_options, *reader_, clock_, nullptr);
+    if (choice_.is_none()) return;
+    prefetcher_ = std::make_unique<Prefetcher>(
+        files_.catalog(), Prefetcher::Options{.choice = choice_, .top_k = kTopK}, *cache_);
+  }
+
+  // `right`: how many of a layer's experts the model's guess has.
+  void Step(int right) {
+    Draw();
+    cache_->BeginStep(++step_);
+    const PredictedRow row = {.sequence = 0, .position = position_++};
+    if (prefetcher_ != nullptr) prefetcher_->OnStep({&row, 1});
+    for (int layer = 1; layer <= kLayers; ++layer) {
+      if (prefetcher_ != nullptr) prefetcher_->OnRouting(layer, kTopK, drawn_[layer]);
+      CHECK(cache_->Request(layer, drawn_[layer]).ok());
+      if (prefetcher_ != nullptr) LookAhead(layer, right);
+      Compute();
+    }
+    if (prefetcher_ != nullptr) prefetcher_->EndStep();
+    clock_.AdvanceNs(options_.compute_ns);
+  }
+  void Prompt(int rows) {
+    const std::vector<PredictedRow> of(static_cast<size_t>(rows));
+    prefetcher_->OnStep(of);
+  }
+
+  Prefetcher& prefetcher() { return *prefetcher_; }
+  ExpertCache& cache() { return *cache_; }
+  const HintCounts& hints() const { return cache_->counts().hints; }
+  int64_t now_ns() const { return clock_.NowNs(); }
+  bool IsSilentThroughout() const {
+    for (int index = 1; index < kLayers; ++index) {
+      if (!prefetcher_->is_silent(index)) return false;
+    }
+    return true;
+  }
+
+ private:
+  void Draw() {
+    for (int layer = 1; layer <= kLayers; ++layer) {
+      drawn_[layer].clear();
+      while (drawn_[layer].size() < kTopK) AddUnlessThere(Skewed(), drawn_[layer]);
+    }
+  }
+  int32_t Skewed() {
+    return static_cast<int32_t>(std::min(random_() % kExperts, random_() % kExperts));
+  }
+  static void AddUnlessThere(int32_t expert, std::vector<int32_t>& experts) {
+    if (std::find(experts.begin(), experts.end(), expert) == experts.end()) {
+      experts.push_back(expert);
+    }
+  }
+
+  void LookAhead(int layer, int right) {
+    const int layers = prefetcher_->lookahead_layers(layer);
+    for (int target = layer + 1; target <= layer + layers; ++target) {
+      guess_.assign(drawn_[target].begin(), drawn_[target].begin() + right);
+      for (int32_t wrong = 0; guess_.size() < kTopK; ++wrong) {
+        const auto& of = drawn_[target];
+        if (std::find(of.begin(), of.end(), wrong * 7 % kExperts) == of.end()) {
+          AddUnlessThere(wrong * 7 % kExperts, guess_);
+        }
+      }
+      prefetcher_->OnLookahead(layer, target, kTopK, guess_);
+    }
+  }
+
+  // Attention comes before the next layer's experts are asked for.
+  void Compute() {
+    ExpertRef ref;
+    while (*cache_->Collect({&ref, 1}, ExpertProvider::Wait::kUntilOne) > 0) {
+      ref.Release();
+      clock_.AdvanceNs(5'000);
+    }
+    clock_.AdvanceNs(options_.compute_ns);
+  }
+
+  VirtualClock clock_;
+  const ExpertFiles files_;
+  const RunOptions options_;
+  std::mt19937_64 random_;
+  const PrefetchChoice choice_;
+  std::unique_ptr<ModelledReader> reader_;
+  std::unique_ptr<ExpertCache> cache_;
+  std::unique_ptr<Prefetcher> prefetcher_;
+  std::map<int, std::vector<int32_t>> drawn_;  // by layer, of the running step
+  std::vector<int32_t> guess_;
+  int64_t step_ = 0;
+  int32_t position_ = 0;
+};
+
+int64_t TimeOf(const RunOptions& options, int right, int steps) {
+  GuessedRun run(options);
+  for (int step = 0; step < steps; ++step) run.Step(right);
+  return run.now_ns();
+}
+
+TEST(Prefetcher, GoodGuessesRemoveWaiting) {
+  GuessedRun plain({.predictor = "none"});
+  GuessedRun guessed({});
+  for (int step = 0; step < 400; ++step) {
+    plain.Step(kTopK);
+    guessed.Step(kTopK);
+  }
+  EXPECT_LT(guessed.cache().counts().wait_ns, plain.cache().counts().wait_ns / 2);
+  EXPECT_LT(guessed.now_ns(), plain.now_ns());
+  EXPECT_GT(guessed.hints().used, 1000u);
+  EXPECT_EQ(guessed.prefetcher().total().recall(), 1);
+  EXPECT_EQ(guessed.prefetcher().total().silent_steps, 0u);
+}
+
+TEST(Prefetcher, GuessesNeverCostMoreThanAFewPercent) {
+  for (const char* predictor : {"lookahead", "co-occurrence", "previous-token", "popularity"}) {
+    for (const int slot_count : {20, 64, 192}) {
+      for (const int right : {0, 1, 2}) {
+        // Layers that compute long leave the drive idle, short ones do not.
+        for (const int64_t compute_ns : {1'000, 40'000}) {
+          RunOptions options = {.slot_count = slot_count, .compute_ns = compute_ns};
+          options.predictor = "none";
+          const int64_t plain_ns = TimeOf(options, right, 600);
+          options.predictor = predictor;
+          EXPECT_LE(TimeOf(options, right, 600), plain_ns + plain_ns / 50)
+              << predictor << ", " << slot_count << " slots, " << right << " right, compute "
+              << compute_ns;
+        }
+      }
+    }
+  }
+}
+
+TEST(Prefetcher, ALayerWithBadGuessesFallsSilentAndComesBack) {
+  GuessedRun run({});
+  int steps = 0;
+  while (!run.IsSilentThroughout() && steps < 200) {
+    run.Step(0);
+    ++steps;
+  }
+  ASSERT_LT(steps, 200);
+  for (int layer = 1; layer <= kLayers; ++layer) {
+    EXPECT_EQ(run.prefetcher().lookahead_layers(layer), 0);
+  }
+  const uint64_t issued = run.hints().issued;
+  for (int step = 0; step < 10; ++step) run.Step(kTopK);
+  EXPECT_LE(run.hints().issued, issued + 10);  // all but those that were tried again
+  const uint64_t used = run.hints().used;
+  for (int step = 0; step < 300; ++step) run.Step(kTopK);
+  EXPECT_GT(run.hints().used, used + 500);
+  EXPECT_FALSE(run.IsSilentThroughout());
+}
+
+TEST(Prefetcher, GuessesStopWhereEverythingIsResident) {
+  GuessedRun run({.slot_count = kLayers * kExperts});
+  for (int step = 0; step < 1000; ++step) run.Step(kTopK);
+  for (int index = 1; index < kLayers; ++index) {
+    EXPECT_GT(run.prefetcher().quality()[index].silent_steps, 700u);
+  }
+}
+
+TEST(Prefetcher, QualityIsMeasuredByLayer) {
+  GuessedRun run({});
+  for (int step = 0; step < 10; ++step) run.Step(3);
+  const absl::Span<const GuessQuality> quality = run.prefetcher().quality();
+  EXPECT_EQ(quality[0].guessed, 0u);  // nothing looks ahead at the first layer
+  for (int index = 1; index < kLayers; ++index) {
+    EXPECT_EQ(quality[index].asked, 40u);
+    EXPECT_EQ(quality[index].guessed, 40u);
+    EXPECT_EQ(quality[index].right, 30u);
+    EXPECT_DOUBLE_EQ(quality[index].recall(), 0.75);
+    EXPECT_DOUBLE_EQ(quality[index].precision(), 0.75);
+  }
+  struct Visitor final : CounterVisitor {
+    void Counter(std::string_view, uint64_t) override {}
+    void Gauge(std::string_view name, double value) override { gauges[std::string(name)] = value; }
+    std::map<std::string, double> gauges;
+  } visitor;
+  run.prefetcher().Report(visitor);
+  EXPECT_DOUBLE_EQ(visitor.gauges.at("prefetch_recall"), 0.75);
+  EXPECT_DOUBLE_EQ(visitor.gauges.at("prefetch_layer_3_precision"), 0.75);
+  EXPECT_GT(visitor.gauges.at("prefetch_layer_3_on_time_share"), 0);
+}
+
+TEST(Prefetcher, LooksNoFurtherThanTheLastLayer) {
+  GuessedRun run({.settings = {{.key = "lookahead.layers", .value = 4}}});
+  run.Step(kTopK);
+  for (int layer = 1; layer <= kLayers; ++layer) {
+    EXPECT_EQ(run.prefetcher().lookahead_layers(layer), std::min(4, kLayers - layer));
+  }
+}
+
+TEST(Prefetcher, PromptsAreNotGuessed) {
+  GuessedRun run({});
+  run.Step(kTopK);
+  run.Prompt(5);
+  EXPECT_EQ(run.prefetcher().lookahead_layers(1), 0);
+  run.Prompt(4);
+  EXPECT_EQ(run.prefetcher().lookahead_layers(1), 1);
+}
+
+TEST(Prefetcher, ARunCanBeRepeated) {
+  for (const char* predictor : {"lookahead", "co-occurrence", "previous-token", "popularity"}) {
+    GuessedRun first({.predictor = predictor});
+    GuessedRun second({.predictor = predictor});
+    for (int step = 0; step < 100; ++step) {
+      first.Step(2);
+      second.Step(2);
+      ASSERT_EQ(first.now_ns(), second.now_ns()) << predictor << ", step " << step;
+    }
+    EXPECT_EQ(first.hints().issued, second.hints().issued);
+    EXPECT_EQ(first.cache().counts().hits, second.cache().counts().hits);
+  }
+}
+
+TEST(Prefetcher, TakesWhatWasPlannedAndNothingLater) {
+  const ExpertFiles files({.layer_count = 20, .expert_count = 200, .part_bytes = {64}});
+  VirtualClock clock;
+  ModelledReader reader({.rate = 1e9, .alignments = {64}}, clock, nullptr);
+  ASSERT_TRUE(reader.AddFile("model").ok());
+  const CachePlan plan = PlanWithSlots(files, 4000, 64);
+  CacheOptions options = RamOnly();
+  options.addresses_only = true;
+  options.verify_hashes = false;
+  const AllocationCount without_hints;
+  auto plain = *ExpertCache::Create(files.catalog(), plan, options, reader, clock, nullptr);
+  const int64_t plain_bytes = without_hints.HeldBytes();
+  for (const char* predictor : {"lookahead", "co-occurrence", "previous-token", "popularity"}) {
+    const Prefetcher::Options prefetch = {.choice = *ChoosePrefetch(predictor), .top_k = 8};
+    options.hint_loads_max = prefetch.choice.loads_max;
+    const uint64_t planned = Prefetcher::PlanBytes(files.catalog(), prefetch);
+    const AllocationCount allocations;
+    auto cache = *ExpertCache::Create(files.catalog(), plan, options, reader, clock, nullptr);
+    Prefetcher prefetcher(files.catalog(), prefetch, *cache);
+    EXPECT_LE(static_cast<uint64_t>(allocations.HeldBytes() - plain_bytes), planned) << predictor;
+  }
+  for (const char* predictor : {"lookahead", "co-occurrence", "previous-token", "popularity"}) {
+    GuessedRun run({.predictor = predictor});
+    for (int step = 0; step < 3; ++step) run.Step(2);
+    const AllocationCount later;
+    for (int step = 0; step < 20; ++step) run.Step(2);
+    EXPECT_EQ(later.Count(), 0) << predictor;
+  }
+}
+
+}  // namespace
+}  // namespace stoker
