@@ -27,7 +27,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -123,8 +122,6 @@ enum class MissReason : uint8_t {
   kHintLate,     // guessed, and still being read
   kHintDropped,  // guessed, and given up before it was read; in this step
 };
-
-std::string_view NameOf(MissReason reason);  // "never_seen", "hint_late", ...
 
 struct MissRecord {
   ExpertId id = {};

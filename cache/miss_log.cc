@@ -5,11 +5,6 @@
 
 namespace stoker {
 
-std::string_view NameOf(MissReason reason) {
-  constexpr std::string_view kNames[] = {"never_seen", "evicted", "hint_late", "hint_dropped"};
-  return kNames[static_cast<size_t>(reason)];
-}
-
 void MissLog::Add(const MissRecord& record) {
   if (records_.size() == kCountMax) {
     const auto fastest = std::min_element(

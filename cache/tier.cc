@@ -202,8 +202,9 @@ Tier::Claimed Tier::ClaimOnHint(ExpertKey key, Evictable may_go) {
                        return IsEvictable(resident, layer_index) && may_go(resident);
                      })};
   if (claimed.evicted >= 0) Evict(Find(claimed.evicted));
-  claimed.slot = pool_.Claim(layout_->layer_of(key).size_class);
-  if (claimed.slot < 0) return claimed;
+  const int size_class = layout_->layer_of(key).size_class;
+  if (!HasEmpty(size_class)) return claimed;  // but for those set aside for visitors
+  claimed.slot = pool_.Claim(size_class);
   AddResident(claimed.slot, key, Arrival::kHint);
   At(claimed.slot).request = -1;  // no member of whatever request is running
   Unkeep(claimed.slot);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "runtime/trace/trace_names.h"
 
 namespace stoker {
 namespace {
@@ -38,6 +39,29 @@ std::string FormatSlowest(const StepRecord& step) {
   return text;
 }
 
+ordered_json HintsJson(const HintCounts& hints) {
+  return {{"issued", hints.issued},
+          {"used", hints.used},
+          {"late", hints.late},
+          {"dropped", hints.dropped},
+          {"wasted", hints.wasted},
+          {"unread", hints.unread},
+          {"issued_bytes", hints.issued_bytes},
+          {"used_bytes", hints.used_bytes},
+          {"late_bytes", hints.late_bytes},
+          {"wasted_bytes", hints.wasted_bytes},
+          {"saved_bytes", hints.saved_bytes},
+          {"delay_bytes", hints.delay_bytes}};
+}
+
+std::string FormatHints(const HintCounts& hints) {
+  if (hints.issued == 0) return "";
+  return fmt::format(
+      "  {:<12}{} experts read on guesses: {} used in time, {} late, {} dropped, {} "
+      "evicted unused\n",
+      "prefetch", hints.issued, hints.used, hints.late, hints.dropped, hints.wasted);
+}
+
 ordered_json PhaseJson(const PhaseSummary& phase) {
   return {{"tokens", phase.tokens},
           {"steps", phase.steps},
@@ -48,6 +72,7 @@ ordered_json PhaseJson(const PhaseSummary& phase) {
           {"hit_rate", phase.hit_rate()},
           {"vram_hits", phase.vram_hits},
           {"read_bytes", phase.read_bytes},
+          {"hints", HintsJson(phase.hints)},
           {"copied_in_bytes", phase.copied_in_bytes},
           {"copied_out_bytes", phase.copied_out_bytes},
           {"host_experts", phase.host_experts},
@@ -61,10 +86,10 @@ ordered_json PhaseJson(const PhaseSummary& phase) {
 ordered_json MissJson(const MissRecord& miss) {
   ordered_json json = {{"layer", miss.id.layer},
                        {"expert", miss.id.expert},
-                       {"reason", miss.reason == MissReason::kEvicted ? "evicted" : "never_seen"},
+                       {"reason", NameOf(miss.reason)},
                        {"read_ns", miss.read_ns},
                        {"read_bytes", miss.read_bytes}};
-  if (miss.reason == MissReason::kEvicted) json["evicted_step"] = miss.evicted_step;
+  if (miss.evicted_step >= 0) json["evicted_step"] = miss.evicted_step;
   return json;
 }
 
@@ -132,12 +157,23 @@ std::string FormatCauses(const CauseTimes& causes) {
   return text;
 }
 
+std::string ReasonText(const MissRecord& miss) {
+  switch (miss.reason) {
+    case MissReason::kNeverSeen:
+      return "never used before";
+    case MissReason::kEvicted:
+      return fmt::format("evicted in step {}", miss.evicted_step);
+    case MissReason::kHintLate:
+      return "guessed, but too late";
+    case MissReason::kHintDropped:
+      return "guessed, but given up before it was read";
+  }
+  return "";
+}
+
 std::string FormatMiss(const MissRecord& miss) {
-  const std::string why = miss.reason == MissReason::kEvicted
-                              ? fmt::format("evicted in step {}", miss.evicted_step)
-                              : std::string("never used before");
-  return fmt::format("layer {} expert {}: {}, read in {}", miss.id.layer, miss.id.expert, why,
-                     FormatDuration(miss.read_ns));
+  return fmt::format("layer {} expert {}: {}, read in {}", miss.id.layer, miss.id.expert,
+                     ReasonText(miss), FormatDuration(miss.read_ns));
 }
 
 std::string FormatSummary(const RunSummary& summary) {
@@ -151,7 +187,7 @@ std::string FormatSummary(const RunSummary& summary) {
     text += fmt::format("  {:<12}hit rate {:.1f} % ({} hits, {} misses), {} read\n", "experts",
                         all.hit_rate() * 100, all.hits, all.misses, FormatBytes(all.read_bytes));
   }
-  text += FormatDeviceShare(all);
+  text += FormatHints(all.hints) + FormatDeviceShare(all);
   if (all.wall_ns > 0) text += fmt::format("  {:<12}{}\n", "time", FormatCauses(all.causes));
   if (summary.gaps.count > 0) {
     text += fmt::format("  {:<12}p50 {}, p99 {}, longest {}\n", "token gaps",

@@ -77,6 +77,8 @@ MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
   plan.workspace_bytes = workspace.host_bytes + OutputBytes(spec.config, limits) +
                          Sampler::PlanBytes(spec.config.vocab_count, limits.context + 1);
   plan.reader_bytes = kReaderBytes;
+  plan.prefetch_bytes =
+      Prefetcher::PlanBytes(spec.experts, PrefetcherOptions(spec.config, options));
   plan.tokenizer_bytes = tokenizer_bytes;
   plan.process_bytes = ProcessBytes(machine);
   if (!on_device) {
@@ -96,7 +98,7 @@ MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
 
 uint64_t FixedBytes(const MemoryPlan& plan) {
   return plan.trunk_bytes + plan.embedding_bytes + plan.kv_bytes + plan.workspace_bytes +
-         plan.reader_bytes + plan.tokenizer_bytes + plan.process_bytes;
+         plan.reader_bytes + plan.prefetch_bytes + plan.tokenizer_bytes + plan.process_bytes;
 }
 
 uint64_t FixedBytes(const DevicePlan& plan) {

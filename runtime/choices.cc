@@ -2,6 +2,7 @@
 #include "runtime/choices.h"
 
 #include "cache/policy.h"
+#include "prefetch/prefetcher.h"
 
 namespace stoker {
 namespace {
@@ -17,9 +18,17 @@ void AddTunable(absl::Span<const Row> registry, std::vector<TunableRow>& rows) {
 
 std::vector<std::string> PolicyChoices() { return PolicyNames(); }
 
+std::vector<std::string> PredictorChoices() {
+  std::vector<std::string> names;
+  for (const PredictorRow& row : Predictors()) names.emplace_back(row.name);
+  return names;
+}
+
 std::vector<TunableRow> TunableRows() {
   std::vector<TunableRow> rows;
   AddTunable(Policies(), rows);
+  AddTunable(Predictors(), rows);
+  rows.push_back({"prefetch", "guessing experts, whoever predicts them", PrefetchParameters()});
   return rows;
 }
 

@@ -13,6 +13,9 @@ namespace stoker {
 // Values of EngineOptions::policy and vram_policy.
 std::vector<std::string> PolicyChoices();
 
+// Values of EngineOptions::prefetch.
+std::vector<std::string> PredictorChoices();
+
 // A row of a registry, as far as it can be tuned.
 struct TunableRow {
   std::string_view name;

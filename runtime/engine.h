@@ -61,6 +61,7 @@ struct StepRecord {
   uint64_t hits = 0, misses = 0;  // experts
   uint64_t vram_hits = 0;         // of the hits, in the device's memory
   uint64_t read_bytes = 0;
+  HintCounts hints;              // what came of guesses
   uint64_t copied_in_bytes = 0;  // to the device, and from it
   uint64_t copied_out_bytes = 0;
   uint64_t host_experts = 0;  // computed by the processor, and by the device

@@ -82,6 +82,7 @@ void LocalEngine::EndRecord() {
   const CacheCounts& counts = cache_counts();
   record_.hits = counts.hits - counts_before_.hits;
   record_.misses = counts.misses - counts_before_.misses;
+  record_.hints = counts.hints - counts_before_.hints;
   record_.vram_hits = counts.vram_hits - counts_before_.vram_hits;
   record_.read_bytes = counts.read_bytes - counts_before_.read_bytes;
   record_.copied_in_bytes = counts.copied_in_bytes - counts_before_.copied_in_bytes;
@@ -110,9 +111,10 @@ absl::Status LocalEngine::Forward(bool want_hidden) {
   if (!want_hidden) output.hidden = nullptr;
   ExpertProvider& experts = parts_.cache != nullptr ? *parts_.cache : *parts_.no_experts;
   StepObserver* const observer = parts_.observers.empty() ? nullptr : &parts_.observers;
-  return WithContext(
-      parts_.model->Forward(rows_, *parts_.kv, experts, observer, parts_.ledger.get(), output),
-      fmt::format("step {}", step_));
+  const absl::Status status =
+      parts_.model->Forward(rows_, *parts_.kv, experts, observer, parts_.ledger.get(), output);
+  if (parts_.prefetcher != nullptr) parts_.prefetcher->EndStep();
+  return WithContext(status, fmt::format("step {}", step_));
 }
 
 void LocalEngine::BuildRows(absl::Span<const StepPart> plan) {
@@ -248,6 +250,7 @@ void LocalEngine::Report(CounterVisitor& visitor) const {
   visitor.Gauge("sequences_running",
                 static_cast<double>(sequences_.size()) - scheduler_.waiting_count());
   if (parts_.cache != nullptr) parts_.cache->Report(visitor);
+  if (parts_.prefetcher != nullptr) parts_.prefetcher->Report(visitor);
   parts_.expert_reader->Report(visitor);
   if (parts_.device != nullptr) parts_.device->Report(visitor);
 }

@@ -15,6 +15,7 @@
 #include "model/kv_cache.h"
 #include "model/model.h"
 #include "runtime/engine.h"
+#include "runtime/prefetch_observer.h"
 #include "runtime/sampler.h"
 #include "runtime/scheduler.h"
 #include "runtime/sequence.h"
@@ -27,7 +28,8 @@ namespace stoker {
 // What runtime/open.cc opens, in the order in which it is taken; released the other way round.
 struct EngineParts {
   const Clock* clock = nullptr;
-  std::unique_ptr<RealClock> own_clock;  // behind `clock` unless a test gave one; of modelled drives
+  std::unique_ptr<RealClock>
+      own_clock;  // behind `clock` unless a test gave one; of modelled drives
   std::function<int64_t()> system_time_ns;
   std::unique_ptr<TimeLedger> ledger;
   std::unique_ptr<Tokenizer> tokenizer;
@@ -44,8 +46,10 @@ struct EngineParts {
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<ExpertProvider> no_experts;  // what a dense model is given
   std::unique_ptr<ExpertCache> cache;          // null for a dense model
-  StepObservers observers;                     // of what the routers decide
-  HostBuffer outputs;                          // StepOutput's logits, then hidden states
+  std::unique_ptr<Prefetcher> prefetcher;      // null without a predictor
+  std::unique_ptr<PrefetchObserver> prefetch_observer;
+  StepObservers observers;  // of what the routers decide
+  HostBuffer outputs;       // StepOutput's logits, then hidden states
   std::function<void(SequenceId, absl::Span<const float>)> see_logits;  // may be empty
 };
 

@@ -114,6 +114,17 @@ absl::StatusOr<MemoryPlan> Plan(const GgufModel& gguf, const ModelSpec& spec,
   return PlanMemory(spec, options, machine, TokenizerBytes(gguf));
 }
 
+// Guesses of later routers are computed where the trunk is, and only the processor knows how.
+absl::Status CheckLookahead(const EngineOptions& options, const Device& device) {
+  ASSIGN_OR_RETURN(const PrefetchChoice prefetch,
+                   ChoosePrefetch(options.prefetch, options.settings));
+  if (!prefetch.predictor.row->needs_lookahead) return absl::OkStatus();
+  return absl::UnimplementedError(
+      fmt::format("prefetch \"{}\" has the model guess its next routers, which it cannot do on {}\n"
+                  "  try: --prefetch co-occurrence or previous-token, or --device cpu",
+                  options.prefetch, device.info().name));
+}
+
 // The device that the run uses, if any.
 absl::Status OpenDeviceOf(const EngineOptions& options, const Engine::Parts& given,
                           EngineParts& parts) {
@@ -127,6 +138,7 @@ absl::Status OpenDeviceOf(const EngineOptions& options, const Engine::Parts& giv
     parts.device_memory_rate = chosen.memory_rate;
   }
   if (parts.device == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckLookahead(options, *parts.device));
   parts.info.place = options.place.value_or(PlaceRule::kAuto);
   parts.info.device = parts.device->info().name;
   parts.info.device_description = DescribeDevice(parts.device.get());
@@ -159,10 +171,24 @@ absl::Status FindLinks(const GgufModel& gguf, const ModelSpec& spec, const Engin
   return absl::OkStatus();
 }
 
-absl::Status TakeStore(const GgufModel& gguf, const ExpertCatalog& experts,
-                       const EngineOptions& options, EngineParts& parts) {
-  if (experts.expert_count() == 0) {
+// Who guesses what the store will be asked for.
+void AddPrefetcher(const ModelSpec& spec, const Prefetcher::Options& options, EngineParts& parts) {
+  parts.prefetcher = std::make_unique<Prefetcher>(spec.experts, options, *parts.cache);
+  parts.prefetch_observer =
+      std::make_unique<PrefetchObserver>(*parts.prefetcher, parts.limits.step_rows_max());
+  parts.observers.Add(*parts.prefetch_observer);
+}
+
+absl::Status TakeStore(const GgufModel& gguf, const ModelSpec& spec, const EngineOptions& options,
+                       EngineParts& parts) {
+  const Prefetcher::Options prefetch = PrefetcherOptions(spec.config, options);
+  if (spec.experts.expert_count() == 0) {
     parts.no_experts = std::make_unique<NoExperts>();
+    if (!prefetch.choice.is_none()) {
+      AddNotice(parts.info, fmt::format("prefetch is \"{}\", but the model is dense: it has no "
+                                        "experts to guess",
+                                        options.prefetch));
+    }
     return absl::OkStatus();
   }
   const CachePlan& plan = parts.info.plan.cache;
@@ -179,11 +205,13 @@ absl::Status TakeStore(const GgufModel& gguf, const ExpertCatalog& experts,
                                  .policy = options.policy,
                                  .admission = options.admission});
   cache_options.layer_floor = options.layer_floor;
+  cache_options.hint_loads_max = prefetch.choice.loads_max;
   cache_options.settings = options.settings;
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
   ASSIGN_OR_RETURN(parts.cache,
-                   ExpertCache::Create(experts, plan, cache_options, *parts.expert_reader,
+                   ExpertCache::Create(spec.experts, plan, cache_options, *parts.expert_reader,
                                        *parts.clock, parts.ledger.get()));
+  if (!prefetch.choice.is_none()) AddPrefetcher(spec, prefetch, parts);
   AddPagesNotice(parts.info, parts.cache->arena());
   return absl::OkStatus();
 }
@@ -204,7 +232,7 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
                                *parts.team, *parts.trunk_reader, progress,
                                {.device = parts.device.get(), .ops = parts.device_ops}));
   RETURN_IF_ERROR(FindLinks(gguf, planned, given, parts));
-  return TakeStore(gguf, planned.experts, options, parts);
+  return TakeStore(gguf, planned, options, parts);
 }
 
 absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model::Progress& progress,

@@ -13,6 +13,7 @@
 #include "base/units.h"
 #include "cache/policy.h"
 #include "kernels/backends.h"
+#include "prefetch/prefetcher.h"
 
 namespace stoker {
 namespace {
@@ -160,6 +161,7 @@ absl::Status Validate(const EngineOptions& o) {
   RETURN_IF_ERROR(ChoosePolicy(o.policy, o.settings).status());
   RETURN_IF_ERROR(ChoosePolicy(o.vram_policy_or_policy(), o.settings).status());
   RETURN_IF_ERROR(ChooseAdmission(o.admission, o.settings).status());
+  RETURN_IF_ERROR(ChoosePrefetch(o.prefetch, o.settings).status());
   RETURN_IF_ERROR(CheckInt("chunk", o.chunk, 0, kRowsMax, " (0: the whole prompt)"));
   RETURN_IF_ERROR(CheckIsa(o.isa));
   RETURN_IF_ERROR(CheckChoice("io", o.io, {"uring", "pread", "auto"}));

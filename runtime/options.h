@@ -65,7 +65,7 @@ struct EngineOptions {
   std::string vram_policy;           // of experts in VRAM; empty: as `policy`
   std::string admission = "always";  // to RAM; as ChooseAdmission
   int layer_floor = -1;              // as CacheOptions
-  std::string prefetch = "none";     // as FindPredictor
+  std::string prefetch = "none";     // as ChoosePredictor
   std::vector<Setting> settings;     // parameters of policies, admissions and predictors
   // Uses of experts by earlier runs, for a warm start: a file, "auto" (beside the model's cache
   // entry of this user), or "none".

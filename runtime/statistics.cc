@@ -16,6 +16,7 @@ void AddTo(PhaseSummary& phase, const StepRecord& step) {
   phase.misses += step.misses;
   phase.vram_hits += step.vram_hits;
   phase.read_bytes += step.read_bytes;
+  phase.hints = phase.hints + step.hints;
   phase.copied_in_bytes += step.copied_in_bytes;
   phase.copied_out_bytes += step.copied_out_bytes;
   phase.host_experts += step.host_experts;

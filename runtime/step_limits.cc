@@ -2,13 +2,17 @@
 #include "runtime/step_limits.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "base/check.h"
 
 namespace stoker {
 
 Model::Options StepLimits::model_options() const {
   return {.step_rows_max = step_rows_max(),
           .logits_rows_max = logits_rows_max(),
-          .context_max = context};
+          .context_max = context,
+          .lookahead_rows_max = lookahead_rows};
 }
 
 StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options) {
@@ -20,7 +24,17 @@ StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options
   limits.sequence_count = options.sequences_max;
   limits.evaluate_rows = std::min(options.logits_rows_max, limits.chunk);
   limits.hidden_states = options.hidden_states;
+  const PrefetchChoice prefetch = PrefetcherOptions(config, options).choice;
+  if (prefetch.predictor.row->needs_lookahead) limits.lookahead_rows = prefetch.rows_max;
   return limits;
+}
+
+Prefetcher::Options PrefetcherOptions(const ModelConfig& config, const EngineOptions& options) {
+  absl::StatusOr<PrefetchChoice> choice = ChoosePrefetch(options.prefetch, options.settings);
+  CHECK(choice.ok());
+  return {.choice = *std::move(choice),
+          .top_k = config.experts_used,
+          .sequence_count = options.sequences_max};
 }
 
 KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& options) {

@@ -5,6 +5,7 @@
 #include "model/config.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "prefetch/prefetcher.h"
 #include "runtime/options.h"
 
 namespace stoker {
@@ -20,6 +21,7 @@ struct StepLimits {
   int sequence_count = 0;  // that run at once
   int evaluate_rows = 0;   // rows of a step of Engine::Evaluate; 0: not asked for
   bool hidden_states = false;
+  int lookahead_rows = 0;  // rows of a step whose next routers may be guessed; 0: never
 
   // A step holds one row of each decoding sequence and, when another one reads its prompt, a chunk.
   int step_rows_max() const { return chunk + sequence_count - 1; }
@@ -33,6 +35,9 @@ struct StepLimits {
 StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options);
 
 KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& options);
+
+// Requires valid options. Its choice is none without a predictor.
+Prefetcher::Options PrefetcherOptions(const ModelConfig& config, const EngineOptions& options);
 
 // Bytes of what a step puts out: logits and hidden states.
 uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits);

@@ -66,6 +66,19 @@ TEST(Allocation, ASampledDecodeStepTakesNoMemory) {
   ExpectNoAllocations(options, {.repetition_penalty = 1.1f, .seed = 3});
 }
 
+TEST(Allocation, ADecodeStepThatGuessesTakesNoMemory) {
+  for (const char* prefetch : {"lookahead", "co-occurrence", "previous-token", "popularity"}) {
+    EngineOptions options = SmallOptions();
+    const absl::StatusOr<MemoryPlan> plan = PlanRun(options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    // Room for guesses: a quarter of the slots is theirs.
+    options.ram = {.kind = MemoryBudget::Kind::kBytes,
+                   .bytes = plan->minimum_bytes + (plan->full_bytes - plan->minimum_bytes) / 3};
+    options.prefetch = prefetch;
+    ExpectNoAllocations(options, {.temperature = 0});
+  }
+}
+
 // Some experts in VRAM, some computed by the processor, some copied.
 TEST(Allocation, ADecodeStepOnADeviceTakesNoMemory) {
   EngineOptions options = SmallOptions();

@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "kernels/backends.h"
+#include "runtime/choices.h"
 #include "runtime/inspection.h"
 #include "tests/runtime/shipped_model.h"
 #include "tests/testing/fault_reader.h"
@@ -32,6 +33,7 @@ constexpr int kTwinGenerated = 5;
 struct Conditions {
   double budget = 1;  // 0: the least, 1: everything resident
   std::string policy = "lru";
+  std::string prefetch = "none";
   int threads = 1;
   std::string isa = "auto";
   int chunk = 0;
@@ -47,8 +49,9 @@ struct Conditions {
 
   std::string Describe() const {
     std::string text = fmt::format(
-        "budget {} policy {} threads {} isa {} chunk {} neighbours {} faults {} io {} prompt {}",
-        budget, policy, threads, isa, chunk, has_neighbours, has_faults, io, prompt_max);
+        "budget {} policy {} prefetch {} threads {} isa {} chunk {} neighbours {} faults {} io {} "
+        "prompt {}",
+        budget, policy, prefetch, threads, isa, chunk, has_neighbours, has_faults, io, prompt_max);
     if (device == "cpu") return text;
     return text + fmt::format(" device {} vram {} place {} link {:.0e}", device, vram,
                               NameOf(place), link_rate);
@@ -134,6 +137,7 @@ class Exactness : public testing::Test {
   static EngineOptions OptionsOf(const Conditions& conditions) {
     EngineOptions options = SmallOptions();
     options.policy = conditions.policy;
+    options.prefetch = conditions.prefetch;
     options.threads = conditions.threads;
     options.isa = conditions.isa;
     options.chunk = conditions.chunk;
@@ -237,6 +241,16 @@ TEST_F(Exactness, PolicyDoesNotShow) {
   }
 }
 
+TEST_F(Exactness, PrefetchDoesNotShow) {
+  for (const std::string& prefetch : PredictorChoices()) {
+    ExpectSame({.budget = 0.2, .prefetch = prefetch}, Baseline());
+  }
+  ExpectSame({.budget = 0, .prefetch = "lookahead", .chunk = 7}, Baseline());
+  ExpectSame({.budget = 0.3, .prefetch = "lookahead", .threads = 2, .has_neighbours = true},
+             Baseline());
+  ExpectSame({.budget = 0.3, .prefetch = "co-occurrence", .has_faults = true}, Baseline());
+}
+
 TEST_F(Exactness, ThreadCountDoesNotShow) {
   for (const int threads : {2, 3}) ExpectSame({.threads = threads}, Baseline());
 }
@@ -320,6 +334,13 @@ TEST_F(DeviceExactness, ChunksPoliciesThreadsAndNeighboursDoNotShow) {
   ExpectSameAsProcessor({.budget = 0.2, .has_faults = true, .vram = 0.4});
 }
 
+TEST_F(DeviceExactness, PrefetchDoesNotShow) {
+  for (const std::string& prefetch : PredictorChoices()) {
+    if (prefetch == "lookahead") continue;  // not on a device
+    ExpectSameAsProcessor({.budget = 0.3, .prefetch = prefetch, .vram = 0.2});
+  }
+}
+
 // Another seed by STOKER_EXACTNESS_SEED, more draws by STOKER_EXACTNESS_COUNT.
 TEST_F(Exactness, CombinationsDrawnBySeedDoNotShow) {
   const char* seed_text = std::getenv("STOKER_EXACTNESS_SEED");
@@ -339,6 +360,7 @@ TEST_F(Exactness, CombinationsDrawnBySeedDoNotShow) {
     conditions.has_neighbours = random() % 2 == 0;
     conditions.has_faults = random() % 2 == 0 && conditions.budget < 1;
     conditions.io = pick(std::vector<std::string>{"auto", "pread"});
+    conditions.prefetch = pick(PredictorChoices());
     fmt::print("  {}\n", conditions.Describe());
     ExpectSame(conditions, Baseline());
   }
