@@ -228,7 +228,8 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   });
   if (claimed.evicted >= 0) evicted(claimed.evicted);
   if (claimed.slot < 0) return false;
-  CHECK(TryGuard(key));
+  // It may be guarded: as one that was here when guessed, but was not admitted to stay.
+  CHECK(guards_[key] != 0 || TryGuard(key));
   entries_[key].stage = Stage::kLoading;
   entries_[key].begun_ns = clock_.NowNs();
   entries_[key].asked_ns = -1;
