@@ -175,6 +175,7 @@ TEST(MemoryPlan, EachThingAskedForIsPaidFor) {
   EXPECT_TRUE(more([](EngineOptions& o) { o.kv = "f32"; }));
   EXPECT_TRUE(more([](EngineOptions& o) { o.sequences_max = 4; }));
   EXPECT_TRUE(more([](EngineOptions& o) { o.logits_rows_max = 64; }));
+  EXPECT_TRUE(more([](EngineOptions& o) { o.prefetch = "lookahead"; }));
   EngineOptions rows = WithRam(kMinimum);
   rows.logits_rows_max = 64;
   const uint64_t without_hidden = Plan(rows)->minimum_bytes;
@@ -362,6 +363,10 @@ TEST(MemoryPlan, ThePlanAsATableNamesEveryPart) {
                            "tokenizer", "process", "expert slots", "total", "budget"}) {
     EXPECT_THAT(table, HasSubstr(part));
   }
+  EXPECT_THAT(table, Not(HasSubstr("prefetch")));
+  EngineOptions guessing = WithRam(kMinimum);
+  guessing.prefetch = "popularity";
+  EXPECT_THAT(FormatPlan(*Plan(guessing)), HasSubstr("prefetch"));
 }
 
 // Measured peaks of reading these vocabularies, less an idle program's (budget.cc).

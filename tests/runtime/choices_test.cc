@@ -21,6 +21,15 @@ TEST(PolicyChoices, EachOneIsValid) {
   }
 }
 
+TEST(PredictorChoices, EachOneIsValid) {
+  for (const std::string& name : PredictorChoices()) {
+    EngineOptions options;
+    options.model_path = "-";
+    options.prefetch = name;
+    EXPECT_TRUE(Validate(options).ok()) << name << ": " << Validate(options);
+  }
+}
+
 TEST(TunableRows, NamesAreDistinctAndRangesHoldTheDefaults) {
   std::vector<std::string> names;
   for (const TunableRow& row : TunableRows()) {

@@ -112,6 +112,15 @@ TEST(DeviceEngine, WithoutExpertsInVramTheProcessorComputesEveryExpert) {
   EXPECT_EQ(engine->cache_counts().copied_in_bytes, 0u);
 }
 
+TEST(DeviceEngine, RoutersAreNotGuessedOnADeviceAndThatIsAnError) {
+  EngineOptions options = DeviceOptionsOf(kMinimum);
+  options.prefetch = "lookahead";
+  const absl::Status status = Engine::Open(options, nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  const std::string message(status.message().data(), status.message().size());
+  EXPECT_NE(message.find("--prefetch co-occurrence"), std::string::npos) << message;
+}
+
 TEST(DeviceEngine, WaitsForTheDeviceAreCausesOfTheirOwn) {
   const auto engine = OpenOrDie(DeviceOptionsOf(kAuto), SetLinks());
   ASSERT_TRUE(engine->Add(ShortRequest(*engine, 2)).ok());

@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "base/status.h"
+#include "runtime/inspection.h"
 #include "tests/runtime/shipped_model.h"
 
 namespace stoker {
@@ -340,6 +341,55 @@ TEST(Engine, AModelledDriveTakesItsTimeAndChangesNothingElse) {
   const StepRecord& step = slow->last_step();
   ASSERT_GT(step.read_bytes, 0u);
   EXPECT_GE(static_cast<double>(step.drive_busy_ns), static_cast<double>(step.read_bytes) / 0.5);
+}
+
+// A step's record says what came of guesses, and the records add up to the store's counts.
+TEST(Engine, StepsTellWhatCameOfGuesses) {
+  EngineOptions options = SmallOptions();
+  const absl::StatusOr<MemoryPlan> plan = PlanRun(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  options.ram = {.kind = MemoryBudget::Kind::kBytes,
+                 .bytes = plan->minimum_bytes + (plan->full_bytes - plan->minimum_bytes) / 3};
+  options.prefetch = "lookahead";
+  const auto engine = OpenOrDie(options);
+  ASSERT_TRUE(engine->Add(GreedyRequest(PromptIds(*engine), 40)).ok());
+  HintCounts sum;
+  int64_t guessing_ns = 0;
+  while (!engine->idle()) {
+    ASSERT_TRUE(engine->Step().ok());
+    const StepRecord& step = engine->last_step();
+    sum = sum + step.hints;
+    if (step.prompt_rows > 0) {
+      EXPECT_EQ(step.hints.issued, 0u);
+    }
+    guessing_ns += step.causes[static_cast<size_t>(Cause::kPrefetch)];
+  }
+  EXPECT_GT(sum.issued, 0u);
+  EXPECT_GT(sum.used + sum.late, 0u);
+  EXPECT_GT(guessing_ns, 0);
+  const HintCounts& total = engine->cache_counts().hints;
+  EXPECT_EQ(sum.issued, total.issued);
+  EXPECT_EQ(sum.used, total.used);
+  EXPECT_EQ(sum.wasted_bytes, total.wasted_bytes);
+  struct Visitor final : CounterVisitor {
+    void Counter(std::string_view, uint64_t) override {}
+    void Gauge(std::string_view name, double value) override {
+      if (name == "prefetch_recall") recall = value;
+    }
+    double recall = 0;
+  } visitor;
+  engine->Report(visitor);
+  EXPECT_GT(visitor.recall, 0.3);  // a trained model's routers
+  EXPECT_LE(visitor.recall, 1);
+}
+
+TEST(Engine, ADenseModelSaysThatItHasNothingToGuess) {
+  SKIP_WITHOUT_SHARED();
+  EngineOptions options = SmallOptions();
+  options.model_path = SharedPath("data/models/stories260K.gguf");
+  options.prefetch = "popularity";
+  EXPECT_THAT(OpenOrDie(options)->info().notices,
+              testing::Contains(HasSubstr("no experts to guess")));
 }
 
 // 200 greedy steps of a trained dense model, from BOS, against a text from another implementation.

@@ -69,6 +69,8 @@ TEST(EngineOptions, EachOptionOutOfRangeIsNamedWithItsRange) {
   refused([](EngineOptions& o) { o.sequences_max = 0; }, "sequences_max", "0", "1 to");
   refused([](EngineOptions& o) { o.logits_rows_max = -1; }, "logits_rows_max", "-1", "0 to");
   refused([](EngineOptions& o) { o.policy = "fifo"; }, "policy", "fifo", "lru, lfu");
+  refused([](EngineOptions& o) { o.prefetch = "oracle"; }, "predictor", "oracle",
+          "none, lookahead");
   refused([](EngineOptions& o) { o.isa = "mmx"; }, "isa", "mmx", "avx2");
   refused([](EngineOptions& o) { o.io = "mmap"; }, "io", "mmap", "uring, pread, auto");
   refused([](EngineOptions& o) { o.kv = "q8"; }, "kv", "q8", "f16, f32");
