@@ -29,7 +29,7 @@ std::string ExitStatusHelp() {
          "  0    done\n"
          "  1    something failed while running (a disk, an output file)\n"
          "  2    a flag, value, prompt or token id that cannot be used\n"
-         "  3    the model file is missing, damaged or not supported\n"
+         "  3    the model file or trace is missing, damaged or not supported\n"
          "  4    the memory budget or the context does not fit\n"
          "  130  interrupted by Ctrl-C\n";
 }

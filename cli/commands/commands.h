@@ -16,5 +16,6 @@ std::unique_ptr<Command> MakeTokenizeCommand();
 std::unique_ptr<Command> MakeDetokenizeCommand();
 std::unique_ptr<Command> MakeConfigShowCommand();
 std::unique_ptr<Command> MakeConfigCheckCommand();
+std::unique_ptr<Command> MakeTraceExportCommand();
 
 }  // namespace stoker

@@ -14,6 +14,7 @@ constexpr CommandRow kCommands[] = {
     {"detokenize", "Turn token ids on standard input into text", MakeDetokenizeCommand},
     {"config show", "Show what a command would be told, and by whom", MakeConfigShowCommand},
     {"config check", "Check a configuration file without running", MakeConfigCheckCommand},
+    {"trace export", "Write a recorded run as CSV, JSON or for Perfetto", MakeTraceExportCommand},
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/trace/trace.h"
+#include "runtime/trace/trace_exports.h"
 #include "runtime/trace/trace_header.h"
 #include "runtime/trace/trace_names.h"
 
@@ -17,8 +18,7 @@ inline std::string HeaderText(const TraceHeader& header) { return HeaderJson(hea
 
 template <typename Entry>
 absl::Span<const Entry> RangeOf(const std::vector<Entry>& entries, int64_t first, int64_t count) {
-  return absl::Span<const Entry>(entries).subspan(static_cast<size_t>(first),
-                                                  static_cast<size_t>(count));
+  return EntriesOf(entries, TraceRange{first, count});
 }
 
 // One text a step: everything that belongs to it.
