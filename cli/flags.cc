@@ -60,6 +60,9 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--trace", options.trace_path,
                  "A file in which every routing decision and step is recorded")
       ->group(group);
+  app.add_flag("--trace-ids-only", options.trace_ids_only,
+               "Without the routers' weights: less than half the bytes")
+      ->group(group);
   app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);
   DeclareDevice(app);
   DeclareExperts(app);

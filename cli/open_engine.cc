@@ -26,4 +26,8 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const EngineOptions& options,
   return engine;
 }
 
+void PrintLateNotices(const Engine& engine, Console& console) {
+  for (const std::string& notice : engine.info().late_notices) console.Note("note: " + notice);
+}
+
 }  // namespace stoker

@@ -13,4 +13,7 @@ namespace stoker {
 // codes of AsOpeningError.
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const EngineOptions& options, Console& console);
 
+// What has come up since the engine was opened.
+void PrintLateNotices(const Engine& engine, Console& console);
+
 }  // namespace stoker

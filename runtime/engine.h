@@ -80,7 +80,8 @@ struct EngineInfo {
   PlaceRule place = PlaceRule::kAuto;  // of experts, with a device
   // What experts are placed by, as found at start; unset where they are not placed by rates.
   std::optional<LinkRates> links;
-  std::vector<std::string> notices;  // what was asked for and came otherwise, for the operator
+  std::vector<std::string> notices;       // what was asked for and came otherwise, for the operator
+  std::vector<std::string> late_notices;  // the same, of what has come up since it was opened
   int64_t load_ns = 0;
 };
 

@@ -101,6 +101,19 @@ void LocalEngine::EndRecord() {
   parts_.ledger->Switch(Cause::kOther);
   record_.causes = parts_.ledger->Take();
   record_.wall_ns = std::accumulate(record_.causes.begin(), record_.causes.end(), int64_t{0});
+  if (parts_.recorder != nullptr) EndTrace();
+}
+
+// The step's part of the trace. What it holds is written by the next step, or here when there is
+// none to come.
+void LocalEngine::EndTrace() {
+  TraceRecorder& recorder = *parts_.recorder;
+  recorder.EndStep(record_);
+  if (idle()) recorder.Flush();
+  if (recorder.status().ok() || trace_failed_) return;
+  trace_failed_ = true;
+  parts_.info.late_notices.push_back(
+      fmt::format("{}; the run goes on without", MessageOf(recorder.status())));
 }
 
 // Runs the rows; on success the logits are in output_.
@@ -130,6 +143,12 @@ void LocalEngine::BuildRows(absl::Span<const StepPart> plan) {
                        .wants_logits = part.wants_token && row == part.rows - 1});
     }
     (part.is_prompt ? record_.prompt_rows : record_.decode_rows) += part.rows;
+    if (parts_.recorder != nullptr) {
+      parts_.recorder->AddRows({.sequence = part.sequence - 1,
+                                .first_position = part.first,
+                                .count = part.rows,
+                                .is_prompt = part.is_prompt});
+    }
   }
 }
 
@@ -206,6 +225,7 @@ absl::Status LocalEngine::Evaluate(absl::Span<const TokenId> ids, bool want_hidd
                                    const std::function<absl::Status(const EvaluatedRows&)>& sink) {
   RETURN_IF_ERROR(CheckEvaluate(ids, want_hidden));
   parts_.kv->Truncate(0, 0);
+  evaluated_ = next_id_++;
   const auto count = static_cast<int>(ids.size());
   for (int first = 0; first < count; first += parts_.limits.evaluate_rows) {
     const int rows = std::min(parts_.limits.evaluate_rows, count - first);
@@ -230,6 +250,12 @@ absl::Status LocalEngine::EvaluateRows(absl::Span<const TokenId> ids, int first,
                      .wants_logits = true});
   }
   record_.prompt_rows = static_cast<int>(ids.size());
+  if (parts_.recorder != nullptr) {
+    parts_.recorder->AddRows({.sequence = evaluated_ - 1,
+                              .first_position = first,
+                              .count = record_.prompt_rows,
+                              .is_prompt = true});
+  }
   const absl::Status status = Forward(want_hidden);
   EndRecord();
   return status;

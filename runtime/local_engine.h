@@ -21,6 +21,7 @@
 #include "runtime/sequence.h"
 #include "runtime/step_limits.h"
 #include "runtime/step_observers.h"
+#include "runtime/trace/trace_recorder.h"
 #include "tokenizer/tokenizer.h"
 
 namespace stoker {
@@ -45,6 +46,7 @@ struct EngineParts {
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<ExpertProvider> no_experts;  // what a dense model is given
+  std::unique_ptr<TraceRecorder> recorder;     // null when the run is not recorded
   std::unique_ptr<ExpertCache> cache;          // null for a dense model
   std::unique_ptr<Prefetcher> prefetcher;      // null without a predictor
   std::unique_ptr<PrefetchObserver> prefetch_observer;
@@ -83,6 +85,7 @@ class LocalEngine final : public Engine {
   // A step's record runs from BeginRecord to EndRecord.
   void BeginRecord();
   void EndRecord();
+  void EndTrace();
   absl::Status Forward(bool want_hidden);
   void BuildRows(absl::Span<const StepPart> plan);
   void EndCancelled();
@@ -100,6 +103,7 @@ class LocalEngine final : public Engine {
   Scheduler scheduler_;
   Sampler sampler_;
   SequenceId next_id_ = 1;
+  SequenceId evaluated_ = 0;  // what Evaluate's rows are of
   int64_t step_ = 0;
   std::vector<std::unique_ptr<Sequence>> sequences_;  // waiting and running, by arrival
   std::vector<SequenceId> cancelled_;                 // to be ended by the next step
@@ -109,6 +113,7 @@ class LocalEngine final : public Engine {
   StepRecord record_;
   CacheCounts counts_before_;  // at the start of the step, as is the next
   int64_t system_before_ns_ = 0;
+  bool trace_failed_ = false;
 };
 
 }  // namespace stoker

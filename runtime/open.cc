@@ -17,6 +17,7 @@
 #include "runtime/options.h"
 #include "runtime/system_time.h"
 #include "runtime/team_options.h"
+#include "runtime/trace/run_header.h"
 
 namespace stoker {
 namespace {
@@ -103,12 +104,18 @@ absl::StatusOr<std::unique_ptr<BlockReader>> OpenExpertReader(const EngineOption
   return reader;
 }
 
-absl::StatusOr<MemoryPlan> Plan(const GgufModel& gguf, const ModelSpec& spec,
-                                const EngineOptions& options, const EngineParts& parts) {
+// Of reads of experts, by file of the model.
+std::vector<size_t> Alignments(const GgufModel& gguf, const EngineParts& parts) {
   std::vector<size_t> alignments;
   for (size_t file = 0; file < gguf.paths().size(); ++file) {
     alignments.push_back(parts.expert_reader->alignment(static_cast<int>(file)));
   }
+  return alignments;
+}
+
+absl::StatusOr<MemoryPlan> Plan(const GgufModel& gguf, const ModelSpec& spec,
+                                const EngineOptions& options, const EngineParts& parts) {
+  const std::vector<size_t> alignments = Alignments(gguf, parts);
   const PlannedMachine machine =
       ThisMachine(parts.team->thread_count(), alignments, parts.device.get());
   return PlanMemory(spec, options, machine, TokenizerBytes(gguf));
@@ -179,6 +186,23 @@ void AddPrefetcher(const ModelSpec& spec, const Prefetcher::Options& options, En
   parts.observers.Add(*parts.prefetch_observer);
 }
 
+// Begins the trace, if one is asked for.
+absl::Status OpenTrace(const GgufModel& gguf, const ModelSpec& spec, const EngineOptions& options,
+                       EngineParts& parts) {
+  if (options.trace_path.empty()) return absl::OkStatus();
+  const TraceHeader header =
+      DescribeRun(gguf, spec, options, parts.info.plan, Alignments(gguf, parts));
+  absl::StatusOr<std::unique_ptr<TraceRecorder>> recorder =
+      TraceRecorder::Create(options.trace_path, header, *parts.clock);
+  // Not the model's fault: the flag cannot be honoured.
+  if (!recorder.ok()) {
+    return absl::FailedPreconditionError(fmt::format("--trace: {}", MessageOf(recorder.status())));
+  }
+  parts.recorder = *std::move(recorder);
+  parts.observers.Add(*parts.recorder);
+  return absl::OkStatus();
+}
+
 absl::Status TakeStore(const GgufModel& gguf, const ModelSpec& spec, const EngineOptions& options,
                        EngineParts& parts) {
   const Prefetcher::Options prefetch = PrefetcherOptions(spec.config, options);
@@ -207,6 +231,7 @@ absl::Status TakeStore(const GgufModel& gguf, const ModelSpec& spec, const Engin
   cache_options.layer_floor = options.layer_floor;
   cache_options.hint_loads_max = prefetch.choice.loads_max;
   cache_options.settings = options.settings;
+  cache_options.residency = parts.recorder.get();
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
   ASSIGN_OR_RETURN(parts.cache,
                    ExpertCache::Create(spec.experts, plan, cache_options, *parts.expert_reader,
@@ -263,6 +288,7 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
 
   RETURN_IF_ERROR(OpenDeviceOf(options, given, parts));
   ASSIGN_OR_RETURN(parts.info.plan, Plan(gguf, spec, options, parts));
+  RETURN_IF_ERROR(OpenTrace(gguf, spec, options, parts));
   RETURN_IF_ERROR(TakeMemory(gguf, std::move(spec), options, given, progress, parts));
   AddNotice(parts.info, parts.trunk_reader->notice());
   AddNotice(parts.info, parts.expert_reader->notice());

@@ -70,7 +70,9 @@ struct EngineOptions {
   // Uses of experts by earlier runs, for a warm start: a file, "auto" (beside the model's cache
   // entry of this user), or "none".
   std::string profile = "none";
-  std::string trace_path;    // where every routing decision and step is recorded; empty: nowhere
+  std::string trace_path;  // where every routing decision and step is recorded; empty: nowhere
+  // Of the trace: without the routers' weights, less than half the bytes.
+  bool trace_ids_only = false;
   int chunk = 512;           // prompt tokens a step; 0: all
   std::string isa = "auto";  // scalar, avx2, avx512, auto (reference too)
   std::string io = "auto";   // uring, pread, auto

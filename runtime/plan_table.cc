@@ -70,6 +70,7 @@ void AppendFixedRows(std::string& table, const MemoryPlan& plan) {
   AppendRow(table, "readers", plan.reader_bytes);
   if (plan.prefetch_bytes > 0) AppendRow(table, "prefetch", plan.prefetch_bytes);
   AppendRow(table, "tokenizer", plan.tokenizer_bytes);
+  if (plan.trace_bytes > 0) AppendRow(table, "trace", plan.trace_bytes);
   AppendRow(table, "process", plan.process_bytes);
 }
 

@@ -94,6 +94,7 @@ class BenchCommand final : public Command {
     {
       ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(model_.options, console));
       RETURN_IF_ERROR(MeasureEngine(*engine, console, report));
+      PrintLateNotices(*engine, console);
     }  // its memory is given back before the machine is measured
     RETURN_IF_ERROR(MeasureCeilings(console, report));
     return console.Print(format(report));

@@ -46,7 +46,9 @@ class LogitsCommand final : public Command {
     ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(options, console));
     const std::vector<TokenId> ids = EncodePrompt(engine->tokenizer(), sources.front());
     WatchForInterrupt();
-    return Write(*engine, ids);
+    const absl::Status status = Write(*engine, ids);
+    PrintLateNotices(*engine, console);
+    return status;
   }
 
  private:

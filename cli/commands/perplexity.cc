@@ -50,6 +50,7 @@ class PerplexityCommand final : public Command {
                                          ShowProgress(console, so_far, windows_total);
                                        }));
     console.EndProgress();
+    PrintLateNotices(*engine, console);
     return Print(console, result);
   }
 

@@ -113,6 +113,7 @@ class RunCommand final : public Command {
     WatchForInterrupt();
     Generation generation(*engine, prompts, *output);
     const absl::Status status = generation.Run();
+    PrintLateNotices(*engine, console);
     if (generation.context_filled()) {
       console.Note(fmt::format("note: the context of {} tokens is full\n  try: a larger --ctx",
                                engine->context()));

@@ -99,7 +99,7 @@ struct TraceStep {
   TraceRange residency;
   TraceRange misses;  // the worst of the step
   // Zero where the trace has no times.
-  int64_t begin_ns = 0;  // from the start of the trace
+  int64_t begin_ns = 0;  // from the start of the first step
   int64_t wall_ns = 0;
   int64_t system_ns = 0;  // as in StepRecord
   CauseTimes causes = {};

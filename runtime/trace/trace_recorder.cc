@@ -32,8 +32,7 @@ TraceRecorder::TraceRecorder(const TraceHeader& header, const Clock& clock,
       writer_(std::move(writer)),
       has_weights_(header.weights_known),
       id_bytes_(IdBytesOf(header)),
-      start_ns_(clock.NowNs()),
-      last_flush_ns_(start_ns_) {
+      last_flush_ns_(clock.NowNs()) {
   for (const TraceHeader::Layer& layer : header.layers) {
     layer_index_.resize(static_cast<size_t>(layer.layer) + 1, -1);
     layer_index_.back() = static_cast<int>(expert_bytes_.size());
@@ -149,7 +148,9 @@ void TraceRecorder::EndStep(const StepRecord& record) {
   if (!in_step_) return;
   in_step_ = false;
   for (const MissRecord& miss : record.worst_misses) PutMiss(miss, record.step);
-  const int64_t end_ns = clock_.NowNs() - start_ns_;
+  const int64_t now_ns = clock_.NowNs();
+  if (start_ns_ < 0) start_ns_ = now_ns - record.wall_ns;
+  const int64_t end_ns = now_ns - start_ns_;
   const int64_t begin_ns = std::max(last_end_ns_, end_ns - record.wall_ns);
   uint8_t* out = writer_->Begin(TraceRecord::kStepEnd, kNumbersMax * kVarintBytesMax);
   out = PutVarint(out, ZigzagOf(record.step - last_step_));

@@ -71,8 +71,8 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
   std::vector<int> layer_index_;        // by layer; -1: has no routed experts
   std::vector<uint64_t> expert_bytes_;  // by layer index
   bool in_step_ = false;
-  int64_t start_ns_ = 0;
-  int64_t last_end_ns_ = 0;  // of the last step, from the start of the trace
+  int64_t start_ns_ = -1;    // of the first step; -1: there was none yet
+  int64_t last_end_ns_ = 0;  // of the last step, from then on
   int64_t last_flush_ns_ = 0;
   int64_t last_step_ = 0;
 };

@@ -9,6 +9,7 @@
 
 #include "runtime/inspection.h"
 #include "tests/runtime/shipped_model.h"
+#include "tests/testing/temporary_directory.h"
 
 namespace {
 
@@ -77,6 +78,14 @@ TEST(Allocation, ADecodeStepThatGuessesTakesNoMemory) {
     options.prefetch = prefetch;
     ExpectNoAllocations(options, {.temperature = 0});
   }
+}
+
+// A recorded step: encoded into a buffer, which is written out when it is full.
+TEST(Allocation, ARecordedDecodeStepTakesNoMemory) {
+  const TemporaryDirectory folder;
+  EngineOptions options = SmallOptions();
+  options.trace_path = folder.File("run.trace");
+  ExpectNoAllocations(options, {.temperature = 0});
 }
 
 // Some experts in VRAM, some computed by the processor, some copied.

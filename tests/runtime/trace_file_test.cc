@@ -187,7 +187,8 @@ class RandomRun {
   }
 
   void Expect(const StepRecord& record) {
-    step_.begin_ns = clock_.NowNs() - record.wall_ns;
+    if (expected_.steps.empty()) start_ns_ = clock_.NowNs() - record.wall_ns;
+    step_.begin_ns = clock_.NowNs() - record.wall_ns - start_ns_;
     step_.wall_ns = record.wall_ns;
     step_.system_ns = record.system_ns;
     step_.causes = record.causes;
@@ -213,6 +214,7 @@ class RandomRun {
   Trace expected_;
   TraceStep step_;
   int step_number_ = 0;
+  int64_t start_ns_ = 0;
   std::vector<StepRow> rows_;
 };
 
