@@ -17,5 +17,6 @@ std::unique_ptr<Command> MakeDetokenizeCommand();
 std::unique_ptr<Command> MakeConfigShowCommand();
 std::unique_ptr<Command> MakeConfigCheckCommand();
 std::unique_ptr<Command> MakeTraceExportCommand();
+std::unique_ptr<Command> MakeTraceReportCommand();
 
 }  // namespace stoker

@@ -15,6 +15,7 @@ constexpr CommandRow kCommands[] = {
     {"config show", "Show what a command would be told, and by whom", MakeConfigShowCommand},
     {"config check", "Check a configuration file without running", MakeConfigCheckCommand},
     {"trace export", "Write a recorded run as CSV, JSON or for Perfetto", MakeTraceExportCommand},
+    {"trace report", "Draw a recorded run, or two, as one HTML page", MakeTraceReportCommand},
 };
 
 }  // namespace

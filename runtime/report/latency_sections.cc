@@ -128,6 +128,7 @@ std::string Histogram(const Latency& latency) {
       .x_title = "time between tokens (log scale)",
       .y_title = "tokens (log scale)",
       .table = &table};
+  std::erase_if(picture.y_ticks, [&y](const Tick& tick) { return tick.at < y.At(1) * 0.99; });
   const std::pair<const char*, int64_t> lines[] = {{"p50", latency.gaps.p50_ns},
                                                    {"p90", latency.gaps.p90_ns},
                                                    {"p99", latency.gaps.p99_ns},
