@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "base/status.h"
 #include "base/units.h"
@@ -25,6 +26,18 @@ Console::Console()
       stdin_is_terminal_(isatty(STDIN_FILENO) != 0) {}
 
 absl::Status Console::Print(std::string_view text) {
+  if (!is_held_) return Write(text);
+  held_ += text;
+  return absl::OkStatus();
+}
+
+absl::Status Console::PrintHeld() {
+  if (held_.empty()) return absl::OkStatus();
+  const std::string text = std::exchange(held_, {});
+  return Write(text);
+}
+
+absl::Status Console::Write(std::string_view text) {
   errno = 0;
   if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
     return absl::OkStatus();

@@ -18,11 +18,15 @@ class Console {
   void set_quiet(bool quiet) { quiet_ = quiet; }
   bool quiet() const { return quiet_; }
   bool stdout_is_terminal() const { return stdout_is_terminal_; }
+  bool stderr_is_terminal() const { return stderr_is_terminal_; }
   bool stdin_is_terminal() const { return stdin_is_terminal_; }
 
   // Writes a result and flushes it. Aborted when the reader of stdout left (SIGPIPE is ignored),
   // Internal when it cannot be written (a full disk).
   absl::Status Print(std::string_view text);
+  // While held, Print keeps its text for PrintHeld, whose error is that of Print.
+  void Hold(bool is_held) { is_held_ = is_held; }
+  absl::Status PrintHeld();
 
   // A line or lines for the operator, on stderr.
   void Note(std::string_view text);
@@ -35,8 +39,12 @@ class Console {
   void EndProgress();
 
  private:
+  absl::Status Write(std::string_view text);
+
   RealClock clock_;
   bool quiet_ = false;
+  bool is_held_ = false;
+  std::string held_;
   bool stdout_is_terminal_ = false;
   bool stderr_is_terminal_ = false;
   bool stdin_is_terminal_ = false;

@@ -2,20 +2,28 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "base/clock.h"
 #include "base/status.h"
+#include "cli/ceilings.h"
 #include "cli/commands/commands.h"
+#include "cli/exit_status.h"
 #include "cli/flags.h"
 #include "cli/generation_output.h"
 #include "cli/interrupt.h"
 #include "cli/open_engine.h"
+#include "cli/watch_screen.h"
+#include "device/topology.h"
+#include "runtime/inspection.h"
 #include "runtime/statistics.h"
+#include "runtime/team_options.h"
 
 namespace stoker {
 namespace {
@@ -26,8 +34,10 @@ using PromptOfSequence = absl::flat_hash_map<SequenceId, size_t>;
 // enough.
 class Generation {
  public:
-  Generation(Engine& engine, const PromptOfSequence& prompts, GenerationOutput& output)
-      : engine_(engine), prompts_(prompts), output_(output) {}
+  // `watch` may be null.
+  Generation(Engine& engine, const PromptOfSequence& prompts, GenerationOutput& output,
+             WatchScreen* watch)
+      : engine_(engine), prompts_(prompts), output_(output), watch_(watch) {}
 
   // The first error of a step or of the output; Cancelled after Ctrl-C.
   absl::Status Run() {
@@ -37,8 +47,10 @@ class Generation {
       ASSIGN_OR_RETURN(const absl::Span<const TokenEvent> events, engine_.Step());
       statistics_.Add(engine_.last_step());
       Put(events, clock_.NowNs() - start_ns);
+      if (watch_ != nullptr) NoteOutput(watch_->Update(engine_.last_step()));
       Note(engine_.last_error());
     }
+    if (watch_ != nullptr) NoteOutput(watch_->Finish());
     return first_error_;
   }
   RunSummary Summarize() const { return statistics_.Summarize(); }
@@ -49,14 +61,18 @@ class Generation {
     for (const TokenEvent& event : events) {
       context_filled_ |= event.finish == FinishReason::kContext;
       if (!output_open_) continue;
-      const absl::Status status = output_.Put({.prompt = prompts_.at(event.sequence),
-                                               .elapsed_ns = elapsed_ns,
-                                               .event = event,
-                                               .step = engine_.last_step()});
-      if (status.ok()) continue;
-      output_open_ = false;
-      Stop(status);
+      NoteOutput(output_.Put({.prompt = prompts_.at(event.sequence),
+                              .elapsed_ns = elapsed_ns,
+                              .event = event,
+                              .step = engine_.last_step()}));
     }
+  }
+
+  // There is no use in generating on once the text cannot be written.
+  void NoteOutput(const absl::Status& status) {
+    if (status.ok()) return;
+    output_open_ = false;
+    Stop(status);
   }
 
   void Stop(const absl::Status& reason) {
@@ -71,6 +87,7 @@ class Generation {
   Engine& engine_;
   const PromptOfSequence& prompts_;
   GenerationOutput& output_;
+  WatchScreen* watch_;
   RealClock clock_;
   RunStatistics statistics_;
   absl::Status first_error_;
@@ -89,11 +106,23 @@ class RunCommand final : public Command {
         ->group("Generation");
     DeclareTexts(app, "--stop", stops_, "End before this text (repeatable)", "Generation");
     app.add_flag("--json", json_, "One JSON record a token, and a summary")->group("Generation");
+    app.add_flag("--watch", watch_, "Show speed, hits, bandwidth and causes of time while it runs")
+        ->group("Generation");
+    app.add_flag("--ceilings", ceilings_,
+                 "Before --watch, measure what the drive and memory can do (some seconds)")
+        ->group("Generation");
   }
 
   absl::Status Check() override {
     RETURN_IF_ERROR(model_.Check());
     RETURN_IF_ERROR(Validate(sampling_));
+    if (ceilings_ && !watch_) {
+      return absl::InvalidArgumentError(
+          "--ceilings has no meaning without --watch\n  try: stoker bench for the ceilings alone");
+    }
+    if (watch_ && model_.quiet) {
+      return absl::InvalidArgumentError("--watch and --quiet exclude each other\n  try: only one");
+    }
     if (tokens_ >= 1 || tokens_ == -1) return absl::OkStatus();
     return absl::InvalidArgumentError(
         fmt::format("--tokens is {}\n  try: a number from 1, or -1 for no limit", tokens_));
@@ -106,12 +135,19 @@ class RunCommand final : public Command {
     EngineOptions options = model_.options;
     options.sequences_max = static_cast<int>(sources.size());
     RETURN_IF_ERROR(Validate(options));
+    if (watch_) RETURN_IF_ERROR(WatchScreen::Check(console));
+    WatchCeilings ceilings;
+    if (ceilings_) {
+      ASSIGN_OR_RETURN(ceilings, MeasureCeilings(options, console));
+    }
     ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(options, console));
     ASSIGN_OR_RETURN(const PromptOfSequence prompts, AddAll(*engine, sources));
     const std::unique_ptr<GenerationOutput> output =
         json_ ? MakeJsonOutput(console, sources.size()) : MakeTextOutput(console, sources.size());
     WatchForInterrupt();
-    Generation generation(*engine, prompts, *output);
+    std::optional<WatchScreen> watch;
+    if (watch_) watch.emplace(console, WeightsOf(*engine), ceilings);
+    Generation generation(*engine, prompts, *output, watch.has_value() ? &*watch : nullptr);
     const absl::Status status = generation.Run();
     PrintLateNotices(*engine, console);
     if (generation.context_filled()) {
@@ -138,12 +174,39 @@ class RunCommand final : public Command {
     return prompts;
   }
 
+  static WatchMeter::Weights WeightsOf(const Engine& engine) {
+    const ExpertCatalog& experts = engine.spec().experts;
+    const double count = static_cast<double>(std::max<int64_t>(1, experts.expert_count()));
+    return {.trunk_bytes = engine.spec().trunk_bytes,
+            .expert_bytes = static_cast<double>(experts.total_bytes()) / count,
+            .has_device = engine.info().plan.device.is_used()};
+  }
+
+  // Before the engine takes its memory.
+  static absl::StatusOr<WatchCeilings> MeasureCeilings(const EngineOptions& options,
+                                                       Console& console) {
+    const absl::StatusOr<Inspection> inspection = Inspect(options);
+    if (!inspection.ok()) return AsOpeningError(inspection.status());
+    const ThreadTeam::Options team = TeamOptions(ReadTopology(), options.threads);
+    WatchCeilings ceilings;
+    ASSIGN_OR_RETURN(ceilings.memory, MeasureMemoryBandwidth(team.thread_count));
+    if (inspection->spec.experts.layers.empty()) return ceilings;
+    ASSIGN_OR_RETURN(
+        const DriveBandwidth drive,
+        MeasureDriveBandwidth(inspection->gguf.paths(), inspection->spec.experts, options.io));
+    if (!drive.notice.empty()) console.Note("note: " + drive.notice);
+    ceilings.drive = drive.bytes_per_second;
+    return ceilings;
+  }
+
   ModelFlags model_;
   PromptFlags prompts_;
   SamplingOptions sampling_;
   int64_t tokens_ = 128;
   std::vector<std::string> stops_;
   bool json_ = false;
+  bool watch_ = false;
+  bool ceilings_ = false;
 };
 
 }  // namespace
