@@ -2,7 +2,7 @@
 import json
 import unittest
 
-from stoker_process import CliTest
+from stoker_process import SMALL, CliTest
 
 USAGE, TRACE_FILE = 2, 3
 
@@ -37,6 +37,18 @@ class TraceReportTest(CliTest):
                        self.packed("two", shift=1), "-o", "-").decode()
         self.assertIn("A: one &amp; co, B: two &amp; co", page)
         self.assertIn('id="agreement-choices"', page)
+
+    def test_a_recorded_run_gives_a_page_with_times_and_causes(self):
+        trace = self.folder / "run.trace"
+        self.ok("run", *SMALL, "-p", "It was a cold evening", "-n", "24", "--temp", "0", "--trace",
+                trace)
+        page = self.ok("trace", "report", trace, "-o", "-", "--drive-ceiling", "100GB/s").decode()
+        for words in ("moe-27m.q4_k.gguf", "23 tokens in ", 'id="latency-over-time"',
+                      'id="causes-over-time"', 'id="hits-by-layer"', "of the 100.00 GB/s measured",
+                      "were in memory", "lru"):
+            self.assertIn(words, page)
+        self.assertNotIn("has no times", page)
+        self.assertNotIn("no cause:", page)
 
     def test_what_cannot_be_used_is_refused(self):
         trace = self.packed("theirs")
