@@ -43,8 +43,7 @@ absl::Status CheckPlace(const CacheOptions& options, const CachePlan& plan) {
   if (has_slots) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format(
       "experts cannot be placed by the rule '{}': VRAM has no slot for {}; give more VRAM, or "
-      "place "
-      "them by 'auto' or 'cpu'",
+      "place them by 'auto' or 'cpu'",
       NameOf(options.place), plan.vram_bytes > 0 ? "experts of every size" : "an expert"));
 }
 
@@ -64,8 +63,7 @@ absl::Status CheckOptions(const CacheOptions& options, const CachePlan& plan) {
       is_vram_first != (tiers.size() == 2)) {
     return absl::InvalidArgumentError(
         fmt::format("the expert store has the tier RAM or, with a device, the tiers VRAM and RAM; "
-                    "{} were asked "
-                    "for, {} a device",
+                    "{} were asked for, {} a device",
                     tiers.size(), options.device != nullptr ? "with" : "without"));
   }
   RETURN_IF_ERROR(
