@@ -97,7 +97,7 @@ cat "$scratch/report"
 if [[ -n "$save" ]]; then
   mkdir -p "$(dirname "$save")"
   {
-    echo "Registers, stack, spills and shared memory of every GPU kernel (scripts/cuda_registers.sh)."
+    echo "Registers, stack, spills and shared memory of GPU kernels (scripts/cuda_registers.sh)."
     "$nvcc" --version | grep release
     cat "$scratch/report"
   } >"$save"
