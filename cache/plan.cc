@@ -13,13 +13,13 @@ namespace {
 
 // Tables beside the arena, rounded up generously: a slot's state, its load and its four reads; a
 // key's place, hash and history, and what policies hold of it (one policy a class and tier, 28
-// bytes at most, and one admission a class, 16); per layer what a policy of its own holds beside
-// that; and a fixed part for miss records and small vectors.
+// bytes, or 256 by the one that plays all the others; and one admission a class, 16); per layer
+// what a policy of its own holds beside that; and a fixed part for miss records and small vectors.
 constexpr uint64_t kTableBytesPerSlot = 512;
 constexpr uint64_t kTableBytesPerKey = 32;
-constexpr uint64_t kPolicyBytesPerKey = 32;
+constexpr uint64_t kPolicyBytesPerKey = 256;
 constexpr uint64_t kAdmissionBytesPerKey = 16;
-constexpr uint64_t kPolicyBytesPerLayer = 4096;
+constexpr uint64_t kPolicyBytesPerLayer = 12288;
 constexpr uint64_t kTableBytesFixed = 64 << 10;
 // With VRAM: a key's place there and its last uses, and where its parts are once they stay there;
 // copies under way and unpins that wait.

@@ -45,6 +45,9 @@ using Evictable = absl::FunctionRef<bool(ExpertKey)>;
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
+  // The uses that follow, until the next call, are what one layer of one step asks for at once. A
+  // store that does not tell is understood too, a layer later.
+  virtual void BeginRequest() {}
   virtual void Inserted(ExpertKey key, Arrival arrival) = 0;  // was not resident; is, or is loading
   virtual void Touched(ExpertKey key) = 0;                    // a step uses a resident expert
   virtual void Removed(ExpertKey key) = 0;  // left, as victim or because its load failed

@@ -126,6 +126,11 @@ bool Tier::HoldsForGood(int layer_index) const {
   return true;
 }
 
+void Tier::BeginRequest() {
+  ++request_;
+  for (const auto& policy : policies_) policy->BeginRequest();
+}
+
 Tier::Claimed Tier::Claim(ExpertKey key, Patience patience) {
   CHECK(Find(key) < 0);
   const int size_class = layout_->layer_of(key).size_class;

@@ -68,7 +68,7 @@ class Tier {
   int64_t resident_count() const { return resident_count_; }  // Loading ones included
 
   // A request begins: of what is here nothing is a member of it yet. Keep and Claim make members.
-  void BeginRequest() { ++request_; }
+  void BeginRequest();
   // A step uses an expert, wherever it is; before it is claimed for that use.
   void Used(ExpertKey key) { admissions_[layout_->layer_of(key).size_class]->Used(key); }
   // Takes a slot for an expert that has none: an Empty one, else that of the policy's victim; one

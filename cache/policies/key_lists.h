@@ -23,8 +23,9 @@ class KeyLists {
   }
 
   bool Contains(ExpertKey key) const { return next_[key] != kNone; }
-  // The first key of a list, and the one after `key`; -1 at the end.
+  // The first key of a list, its last, and the one after `key`; -1 at the end.
   ExpertKey First(int list) const { return KeyOrNone(next_[key_count_ + list]); }
+  ExpertKey Last(int list) const { return KeyOrNone(previous_[key_count_ + list]); }
   ExpertKey Next(ExpertKey key) const { return KeyOrNone(next_[key]); }
 
   void PushBack(int list, ExpertKey key) { Link(key, key_count_ + list); }

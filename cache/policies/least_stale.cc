@@ -41,7 +41,9 @@ ExpertKey LeastStalePolicy::PickVictim(ExpertKey incoming, Evictable evictable) 
   ExpertKey best = KeyLists::kNone;
   int64_t best_missed = 0;
   int best_distance = 0;
-  for (int layer = 0; layer < layer_count_; ++layer) {
+  // The newcomer's own layer first: no floor protects it there, so there soon is one to beat.
+  for (int i = 0; i < layer_count_; ++i) {
+    const int layer = (now.layer + i) % layer_count_;
     const int distance = Distance(now, layer);
     for (ExpertKey key = lists_.First(layer); key != KeyLists::kNone; key = lists_.Next(key)) {
       const int64_t missed = LastPass(now, layer) - last_pass_[key];

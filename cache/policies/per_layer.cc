@@ -91,6 +91,10 @@ PerLayerPolicy::PerLayerPolicy(const PolicyRow& row, const PolicyShape& shape,
   }
 }
 
+void PerLayerPolicy::BeginRequest() {
+  for (Layer& layer : layers_) layer.policy->BeginRequest();
+}
+
 void PerLayerPolicy::Inserted(ExpertKey key, Arrival arrival) {
   Layer& layer = LayerOf(key);
   ++layer.resident_count;

@@ -17,6 +17,7 @@ class PerLayerPolicy final : public EvictionPolicy {
   // `values`: of the row.
   PerLayerPolicy(const PolicyRow& row, const PolicyShape& shape, absl::Span<const double> values);
 
+  void BeginRequest() override;
   void Inserted(ExpertKey key, Arrival arrival) override;
   void Touched(ExpertKey key) override;
   void Removed(ExpertKey key) override;

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/status.h"
+#include "cache/policies/auto.h"
 #include "cache/policies/least_stale.h"
 #include "cache/policies/lfru.h"
 #include "cache/policies/lfu.h"
@@ -39,6 +40,10 @@ constexpr PolicyRow kPolicies[] = {
      .description = "has newcomers prove themselves in a small queue before they may stay",
      .parameters = S3FifoPolicy::kParameters,
      .make = &S3FifoPolicy::Make},
+    {.name = "auto",
+     .description = "plays all the others on the live stream and follows the best",
+     .parameters = AutoPolicy::kParameters,
+     .make = &AutoPolicy::Make},
     {.name = "static",
      .description = "evicts the expert that earlier runs used least; needs their profile",
      .needs_profile = true,

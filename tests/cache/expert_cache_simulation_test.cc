@@ -33,6 +33,7 @@ class NaiveCache {
         layer_counts_(shape.layers.size(), 0) {}
 
   void Request(int layer, const std::vector<int32_t>& experts) {
+    policy_->BeginRequest();
     layer_ = layer;
     visitors_ = 0;
     members_.clear();
