@@ -80,6 +80,7 @@ class ExpertTile {
     return left < kTileRows ? static_cast<int>(left) : kTileRows;
   }
   __device__ int columns() const { return found_.columns; }
+  __device__ bool IsIdle(int row, int column) const { return row >= rows() || column >= columns(); }
   __device__ const std::byte* InputOf(int column) const {
     const int at = found_.first + column;
     const ExpertGroupArgs& args = product_.args;

@@ -27,6 +27,8 @@ class ProductTile {
   }
   __device__ int rows() const { return UpTo(kTileRows, item().rows - first_row_); }
   __device__ int columns() const { return UpTo(kColumns, group_.x_rows - first_column()); }
+  // Rows are not looked at: their test would cost the registers that keep this from spilling.
+  __device__ bool IsIdle(int /*row*/, int column) const { return column >= columns(); }
   __device__ const std::byte* InputOf(int column) const {
     return group_.x + (first_column() + column) * group_.x_row_bytes;
   }

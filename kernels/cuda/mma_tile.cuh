@@ -263,6 +263,7 @@ __device__ __forceinline__ void SumTile(const TileWeights<Format>& weights,
 //   weights()                  the first of its rows of weights
 //   rows()                     how many they are, 1 to kTileRows
 //   columns()                  how many activation rows, 1 to TileShape::kColumns
+//   IsIdle(row, column)        whether a warp whose part starts there has nothing to do
 //   InputOf(column)            an activation row
 //   Store(row, column, value)  takes a result that there is
 // It is asked for columns again at the end: registers in between are for sums. All threads of the
@@ -273,8 +274,7 @@ __device__ __forceinline__ void RunTile(const Tile& tile, int64_t cols) {
   const WarpPart<Format> part;
   typename WarpPart<Format>::template Cells<float> sums;
   SumTile<Format>(TileWeights<Format>(tile.weights(), tile.rows(), cols), TileInputs<Format>(tile),
-                  part, part.first_row >= tile.rows() || part.first_column >= tile.columns(),
-                  shared, sums);
+                  part, tile.IsIdle(part.first_row, part.first_column), shared, sums);
   const int rows = tile.rows();
   const int columns = tile.columns();
   STOKER_UNROLL

@@ -57,7 +57,7 @@ static_assert(sizeof(WeightRow256) == 304 && sizeof(InputRow256) == 304 &&
 
 // Cells of a thread whose sum of even strands waits in shared memory: 128 registers are what two
 // blocks on a multiprocessor leave a thread, and with these cells' the compiler spills.
-inline constexpr int kParkedCells = 8;
+inline constexpr int kParkedCells = 9;
 
 // One step of a tile. Rows and columns past the end repeat the last.
 struct TileOf256 {
