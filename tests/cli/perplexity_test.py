@@ -1,15 +1,12 @@
 # stoker perplexity over the reference text: minutes under a sanitizer, hence apart.
-import os
-import pathlib
 import unittest
 
-from stoker_process import MODEL, SOURCE_DIR, CliTest
+from stoker_process import MODEL, SHARED_DIR, CliTest
 
 
 class PerplexityTest(CliTest):
     def test_reference_text_gives_the_reference_number(self):
-        shared = pathlib.Path(os.environ.get("STOKER_SHARED_DIR", SOURCE_DIR.parent / "shared"))
-        text = shared / "models" / "text.txt"
+        text = SHARED_DIR / "models" / "text.txt"
         if not text.exists():
             self.skipTest(f"{text} is not there")
         (result,) = self.records("perplexity", "-m", MODEL, "-f", text, "--json")

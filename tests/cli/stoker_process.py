@@ -12,6 +12,7 @@ import unittest
 SOURCE_DIR = pathlib.Path(os.environ.get("STOKER_SOURCE_DIR",
                                          pathlib.Path(__file__).resolve().parents[2]))
 BINARY = os.environ["STOKER_BINARY"]
+SHARED_DIR = pathlib.Path(os.environ.get("STOKER_SHARED_DIR", SOURCE_DIR.parent / "shared"))
 # What the tests are told is not for the program, which looks at variables of that name.
 for name in [name for name in os.environ if name.startswith("STOKER_")]:
     del os.environ[name]

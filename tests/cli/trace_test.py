@@ -2,16 +2,13 @@
 import csv
 import io
 import json
-import os
-import pathlib
 import resource
 import signal
 import unittest
 
-from stoker_process import MODEL, SMALL, SOURCE_DIR, CliTest
+from stoker_process import MODEL, SHARED_DIR, SMALL, CliTest
 
 LAYERS, EXPERTS, USED = 6, 64, 6
-SHARED = pathlib.Path(os.environ.get("STOKER_SHARED_DIR", SOURCE_DIR.parent / "shared"))
 
 
 class TraceTest(CliTest):
@@ -140,9 +137,9 @@ class TraceTest(CliTest):
         self.refuses(3, ["damaged.trace, block"], "trace", "export",
                      self.file("damaged.trace", damaged), "--csv")
 
-    @unittest.skipUnless(SHARED.is_dir(), "no reference data (STOKER_SHARED_DIR)")
+    @unittest.skipUnless(SHARED_DIR.is_dir(), "no reference data (STOKER_SHARED_DIR)")
     def test_traces_of_other_programs_are_exported_too(self):
-        traces = SHARED / "data" / "traces"
+        traces = SHARED_DIR / "data" / "traces"
         text = self.ok("trace", "export", traces / "bigmoe-qwen.route.csv", "--csv").decode()
         rows = list(csv.DictReader(io.StringIO(text)))
         self.assertEqual(len(rows), 44766)
