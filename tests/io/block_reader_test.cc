@@ -240,8 +240,7 @@ TEST_P(BlockReaderContract, ReadsUnderWayAreOverWhenTheReaderIsGone) {
 
 INSTANTIATE_TEST_SUITE_P(Readers, BlockReaderContract,
                          ::testing::Values(Kind{"uring"}, Kind{"uring", false}, Kind{"pread"},
-                                           Kind{"pread", false}, Kind{"memory"},
-                                           Kind{"modelled"}),
+                                           Kind{"pread", false}, Kind{"memory"}, Kind{"modelled"}),
                          [](const auto& kind) {
                            return std::string(kind.param.name) +
                                   (kind.param.direct ? "" : "_buffered");

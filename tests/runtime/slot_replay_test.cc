@@ -1,0 +1,119 @@
+// The engine and the simulator over the same routing: the same hits and misses, step by step.
+#include "runtime/simulation/slot_replay.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "cache/policy.h"
+#include "runtime/simulation/simulation.h"
+#include "tests/runtime/recorded_run.h"
+
+namespace stoker {
+namespace {
+
+constexpr int kTokens = 12;
+
+EngineOptions Options(uint64_t extra_bytes) {
+  EngineOptions options = SmallOptions();
+  options.chunk = 16;
+  if (extra_bytes == 0) return options;
+  const auto engine = OpenOrDie(options);
+  options.ram = {.kind = MemoryBudget::Kind::kBytes,
+                 .bytes = engine->info().plan.minimum_bytes + extra_bytes};
+  return options;
+}
+
+void ExpectSameCounts(const RecordedRun& run, const EngineOptions& options) {
+  const SimulatedRun replay = {.policy = options.policy,
+                               .admission = options.admission,
+                               .budget_bytes = run.trace.header.budget_bytes,
+                               .is_recorded_budget = true,
+                               .layer_floor = options.layer_floor,
+                               .settings = options.settings};
+  const auto results = Simulate(run.trace, {&replay, 1}, {}, FitTiming(run.trace, {}));
+  ASSERT_TRUE(results.ok()) << results.status();
+  const ReplayResult& result = results->front();
+  ASSERT_EQ(result.steps.size(), run.steps.size());
+  uint64_t read_bytes = 0;
+  for (size_t i = 0; i < run.steps.size(); ++i) {
+    ASSERT_EQ(result.steps[i].hits, run.steps[i].hits) << options.policy << " step " << i;
+    ASSERT_EQ(result.steps[i].misses, run.steps[i].misses) << options.policy << " step " << i;
+    read_bytes += run.steps[i].read_bytes;
+  }
+  EXPECT_EQ(result.decode.read_bytes + result.prompt.read_bytes, read_bytes);
+  EXPECT_GT(result.decode.misses + result.prompt.misses, 0u);
+}
+
+class EngineAndSimulator : public testing::TestWithParam<std::string> {};
+
+TEST_P(EngineAndSimulator, CountTheSameAtEveryBudget) {
+  for (const uint64_t extra_bytes : {uint64_t{0}, uint64_t{1} << 20, uint64_t{6} << 20}) {
+    EngineOptions options = Options(extra_bytes);
+    options.policy = GetParam();
+    SCOPED_TRACE(extra_bytes);
+    const RecordedRun run = RecordRun(options, 1, kTokens);
+    ExpectSameCounts(run, options);
+    if (extra_bytes > 0) {
+      EXPECT_GT(run.steps.back().hits, 0u);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, EngineAndSimulator,
+                         testing::ValuesIn(SimulatedPolicies(/*has_profile=*/false)),
+                         [](const auto& row) {
+                           std::string name = row.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+TEST(EngineAndSimulator, CountTheSameForBatchesThatShareExperts) {
+  EngineOptions options = Options(uint64_t{3} << 20);
+  options.sequences_max = 3;
+  ExpectSameCounts(RecordRun(options, 3, kTokens), options);
+}
+
+TEST(EngineAndSimulator, CountTheSameForEveryAdmission) {
+  EngineOptions options = Options(uint64_t{3} << 20);
+  for (const AdmissionRow& admission : Admissions()) {
+    options.admission = admission.name;
+    SCOPED_TRACE(options.admission);
+    ExpectSameCounts(RecordRun(options, 1, kTokens), options);
+  }
+}
+
+absl::StatusOr<ReplayResult> ReplayWith(const RecordedRun& run, const std::string& prefetch) {
+  const UseStream stream = FlattenTrace(run.trace, UseGrouping::kStep);
+  SlotOptions options = {.budget_bytes = run.trace.header.budget_bytes, .is_recorded_budget = true};
+  options.prefetch = prefetch;
+  return ReplaySlots(run.trace, stream, options, TimingModel());
+}
+
+TEST(SlotReplay, PrefetchesWhatPredictorsGuessAndRepeatsItself) {
+  const RecordedRun run = RecordRun(Options(uint64_t{3} << 20), 1, 2 * kTokens);
+  const auto without = ReplayWith(run, "none");
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_EQ(without->hint_bytes, 0u);
+  for (const char* prefetch : {"previous-token", "popularity", "co-occurrence"}) {
+    const auto first = ReplayWith(run, prefetch);
+    const auto second = ReplayWith(run, prefetch);
+    ASSERT_TRUE(first.ok() && second.ok()) << first.status();
+    EXPECT_EQ(first->decode.accesses, without->decode.accesses);
+    EXPECT_EQ(first->decode.hits, second->decode.hits) << prefetch;
+    EXPECT_EQ(first->step_ns, second->step_ns) << prefetch;
+    EXPECT_EQ(first->hint_bytes, second->hint_bytes) << prefetch;
+  }
+  EXPECT_GT(ReplayWith(run, "previous-token")->hint_bytes, 0u);
+}
+
+TEST(SlotReplay, LookaheadWithoutTheModelsGuessesIsRefused) {
+  const auto result = ReplayWith(RecordRun(Options(0), 1, 2), "lookahead");
+  ASSERT_FALSE(result.ok());
+  EXPECT_NE(result.status().message().find("no such guesses"), absl::string_view::npos)
+      << result.status();
+}
+
+}  // namespace
+}  // namespace stoker
