@@ -10,6 +10,8 @@ constexpr CommandRow kCommands[] = {
     {"bench", "Measure prompt and decode speed beside the machine's limits", MakeBenchCommand},
     {"logits", "Write the logits of a prompt to a safetensors file", MakeLogitsCommand},
     {"perplexity", "Measure how well a model predicts a text", MakePerplexityCommand},
+    {"simulate", "Replay a trace under other policies and budgets", MakeSimulateCommand},
+    {"tune", "Find the policy and parameters that a trace speaks for", MakeTuneCommand},
     {"tokenize", "Turn text on standard input into token ids", MakeTokenizeCommand},
     {"detokenize", "Turn token ids on standard input into text", MakeDetokenizeCommand},
     {"config show", "Show what a command would be told, and by whom", MakeConfigShowCommand},

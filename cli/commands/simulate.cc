@@ -1,0 +1,252 @@
+// stoker simulate: what other policies and budgets would have made of a recorded run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "base/units.h"
+#include "cli/commands/commands.h"
+#include "cli/hit_rate_chart.h"
+#include "cli/summary.h"
+#include "cli/terminal.h"
+#include "cli/trace_flags.h"
+
+namespace stoker {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct Row {
+  SimulatedRun run;
+  ReplayResult result;
+  double belady_rate = 0;  // of the same budget
+  PredictedTimes times;
+};
+
+double PercentOf(uint64_t bytes, const Trace& trace) {
+  return 100 * static_cast<double>(bytes) / static_cast<double>(trace.header.total_expert_bytes());
+}
+
+ordered_json RowJson(const Row& row, const TraceFlags::Loaded& loaded) {
+  const PhaseCounts& decode = row.result.decode;
+  const PhaseCounts& prompt = row.result.prompt;
+  const auto rate = [](const PhaseCounts& counts) {
+    return counts.accesses > 0 ? ordered_json(counts.hit_rate()) : ordered_json();
+  };
+  const bool has_times = KnowsExpertBytes(loaded.trace) && !row.result.step_ns.empty();
+  const auto time = [&](double value) { return has_times ? ordered_json(value) : ordered_json(); };
+  return {{"policy", row.run.policy},
+          {"admission", row.run.admission},
+          {"prefetch", row.run.prefetch},
+          {"store", NameOf(loaded.options.store)},
+          {"budget_bytes", row.run.budget_bytes},
+          {"budget_percent", PercentOf(row.run.budget_bytes, loaded.trace)},
+          {"accesses", decode.accesses},
+          {"hits", decode.hits},
+          {"misses", decode.misses},
+          {"bytes_read", decode.read_bytes},
+          {"hit_rate", rate(decode)},
+          {"belady_hit_rate", decode.accesses > 0 ? ordered_json(row.belady_rate) : ordered_json()},
+          {"prompt_accesses", prompt.accesses},
+          {"prompt_hits", prompt.hits},
+          {"prompt_misses", prompt.misses},
+          {"prompt_bytes_read", prompt.read_bytes},
+          {"hint_bytes", row.result.hint_bytes},
+          {"tokens", row.result.decode_rows},
+          {"tokens_per_s", time(row.times.tokens_per_s)},
+          {"p50_ms", time(row.times.p50_ms)},
+          {"p99_ms", time(row.times.p99_ms)},
+          {"expert_bytes_known", KnowsExpertBytes(loaded.trace)}};
+}
+
+// The widest row is 78 characters; narrow terminals lose columns from the right.
+std::string FormatRow(std::vector<std::string> cells, int columns) {
+  constexpr int kWidths[] = {-24, 9, 11, 12, 11, 10};
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const int width = std::abs(kWidths[i]);
+    if (i > 1 && static_cast<int>(line.size()) + width > columns) break;
+    line += kWidths[i] < 0 ? fmt::format("{:<{}}", cells[i], width)
+                           : fmt::format("{:>{}}", cells[i], width);
+  }
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line + "\n";
+}
+
+std::string FormatRow(const Row& row, const TraceFlags::Loaded& loaded, int columns) {
+  const PhaseCounts& decode = row.result.decode;
+  const auto tokens = static_cast<uint64_t>(std::max<int64_t>(1, row.result.decode_rows));
+  const bool has_bytes = KnowsExpertBytes(loaded.trace);
+  const bool has_times = has_bytes && !row.result.step_ns.empty();
+  const double gap = 100 * (decode.hit_rate() - row.belady_rate);
+  std::vector<std::string> cells = {
+      row.run.policy, fmt::format("{:.2f} %", 100 * decode.hit_rate()),
+      row.run.policy == kBelady ? std::string() : fmt::format("{:+.2f}", gap),
+      has_bytes ? FormatBytes(decode.read_bytes / tokens)
+                : fmt::format("{:.1f}", static_cast<double>(decode.read_bytes) /
+                                            static_cast<double>(tokens))};
+  if (has_times) {
+    cells.push_back(fmt::format("{:.2f}/s", row.times.tokens_per_s));
+    cells.push_back(fmt::format("{:.1f} ms", row.times.p99_ms));
+  }
+  return FormatRow(std::move(cells), columns);
+}
+
+std::string FormatTable(const std::vector<Row>& rows, const TraceFlags::Loaded& loaded,
+                        int columns) {
+  const bool has_bytes = KnowsExpertBytes(loaded.trace);
+  std::string text;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const uint64_t bytes = rows[i].run.budget_bytes;
+    if (i == 0 || rows[i - 1].run.budget_bytes != bytes) {
+      const std::string size = has_bytes ? FormatBytes(bytes) : fmt::format("{} experts", bytes);
+      text += fmt::format("\n{} ({:.4g} % of all experts)\n", size, PercentOf(bytes, loaded.trace));
+      text += FormatRow({"policy", "hits", "to belady", has_bytes ? "read/token" : "misses/t",
+                         has_bytes ? "tokens" : "", has_bytes ? "p99" : ""},
+                        columns);
+    }
+    text += FormatRow(rows[i], loaded, columns);
+  }
+  return text;
+}
+
+// Best at the largest budget first, so that it is on top where lines meet.
+std::string FormatPicture(const std::vector<Row>& rows, const TraceFlags::Loaded& loaded,
+                          int columns, bool has_color) {
+  HitRateChart chart;
+  const size_t budget_count = loaded.budgets.size();
+  for (const SimulatedBudget& budget : loaded.budgets) {
+    const double percent = PercentOf(budget.bytes, loaded.trace);
+    chart.shares.push_back(percent);
+    chart.budget_texts.push_back(fmt::format("{:.3g}%", percent));
+  }
+  constexpr size_t kSeriesMax = 26;
+  const size_t policy_count = std::min(rows.size() / budget_count, kSeriesMax);
+  for (size_t policy = 0; policy < policy_count; ++policy) {
+    HitRateChart::Series series = {.name = rows[policy].run.policy};
+    for (size_t budget = 0; budget < budget_count; ++budget) {
+      const size_t at = budget * (rows.size() / budget_count) + policy;
+      series.rates.push_back(rows[at].result.decode.hit_rate());
+    }
+    chart.series.push_back(std::move(series));
+  }
+  return "\nhit rate over budget\n" + FormatHitRateChart(chart, columns, has_color);
+}
+
+class SimulateCommand final : public Command {
+ public:
+  void Declare(CLI::App& app) override {
+    trace_.Declare(app);
+    app.add_option("--policy", policies_,
+                   "Policies to try, with commas; belady: the offline optimum; all: every one")
+        ->capture_default_str();
+    app.add_option("--admission", admission_, "Who is kept after a miss: as of stoker run")
+        ->capture_default_str();
+    app.add_option("--prefetch", prefetch_,
+                   "slots: who guesses the next experts: as of stoker run; guesses of the model's "
+                   "own are those of the trace")
+        ->capture_default_str();
+    app.add_flag("--json", json_, "One object a line for each policy and budget");
+    app.add_flag("--no-color", no_color_, "Plain characters; also with NO_COLOR set");
+  }
+
+  absl::Status Check() override { return trace_.Check(); }
+
+  absl::Status Run(Console& console) override {
+    ASSIGN_OR_RETURN(const TraceFlags::Loaded loaded, trace_.Load());
+    ASSIGN_OR_RETURN(const std::vector<Row> rows, Simulated(loaded));
+    if (!json_) return console.Print(Text(rows, loaded, console.stdout_is_terminal()));
+    for (const Row& row : rows) {
+      RETURN_IF_ERROR(console.Print(JsonLine(RowJson(row, loaded))));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::StatusOr<std::vector<std::string>> Policies(const TraceFlags::Loaded& loaded) const {
+    ASSIGN_OR_RETURN(const std::vector<std::string> asked, SplitList("--policy", policies_));
+    std::vector<std::string> policies;
+    const auto add = [&policies](const std::string& name) {
+      if (std::find(policies.begin(), policies.end(), name) == policies.end()) {
+        policies.push_back(name);
+      }
+    };
+    for (const std::string& name : asked) {
+      if (name != "all") {
+        add(name);
+        continue;
+      }
+      add(std::string(kBelady));
+      for (const std::string& known : SimulatedPolicies(!loaded.options.profile.empty())) {
+        add(known);
+      }
+    }
+    return policies;
+  }
+
+  // By budget, then in the order asked.
+  absl::StatusOr<std::vector<Row>> Simulated(const TraceFlags::Loaded& loaded) const {
+    ASSIGN_OR_RETURN(const std::vector<std::string> policies, Policies(loaded));
+    if (prefetch_ != "none" && loaded.options.store == StoreKind::kPool) {
+      return absl::InvalidArgumentError(fmt::format(
+          "--prefetch is {}, but a pool has no drive to read ahead from\n  try: --store slots, or "
+          "leave it out",
+          prefetch_));
+    }
+    std::vector<SimulatedRun> runs;
+    for (const SimulatedBudget& budget : loaded.budgets) {
+      SimulatedRun run = {.admission = admission_,
+                          .prefetch = prefetch_,
+                          .budget_bytes = budget.bytes,
+                          .is_recorded_budget = budget.is_recorded,
+                          .layer_floor = loaded.layer_floor,
+                          .settings = trace_.settings};
+      run.policy = kBelady;
+      runs.push_back(run);  // to measure the others by
+      for (const std::string& policy : policies) {
+        run.policy = policy;
+        runs.push_back(run);
+      }
+    }
+    ASSIGN_OR_RETURN(std::vector<ReplayResult> results,
+                     Simulate(loaded.trace, runs, loaded.options, loaded.timing));
+    std::vector<Row> rows;
+    double belady_rate = 0;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      if (i % (policies.size() + 1) == 0) {
+        belady_rate = results[i].decode.hit_rate();
+        continue;
+      }
+      rows.push_back(
+          {.run = std::move(runs[i]), .result = std::move(results[i]), .belady_rate = belady_rate});
+      rows.back().times = PredictTimes(rows.back().result);
+    }
+    return rows;
+  }
+
+  std::string Text(const std::vector<Row>& rows, const TraceFlags::Loaded& loaded,
+                   bool is_terminal) const {
+    const int columns = TerminalColumns();
+    std::string text = DescribeSimulation(loaded) + FormatTable(rows, loaded, columns);
+    if (loaded.budgets.size() < 2) return text;
+    return text + FormatPicture(rows, loaded, columns, !no_color_ && WantsColor(is_terminal));
+  }
+
+  TraceFlags trace_;
+  std::string policies_ = "all";
+  std::string admission_ = "always";
+  std::string prefetch_ = "none";
+  bool json_ = false;
+  bool no_color_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeSimulateCommand() { return std::make_unique<SimulateCommand>(); }
+
+}  // namespace stoker
