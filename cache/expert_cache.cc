@@ -296,6 +296,7 @@ void ExpertCache::State::IssueHints() {
     hints->Issue([this](ExpertKey key) { NoteEvicted(key); });
   }
   counts.hints = hints->total();
+  counts.warm = hints->warm_total();
 }
 
 void ExpertCache::State::LoadEnded(const ExpertLoader::Outcome& outcome) {
@@ -717,6 +718,12 @@ void ExpertCache::Guess(int layer, absl::Span<const int32_t> experts) {
   if (s.hints == nullptr) return;
   s.hints->Guess(s.layout.layer_index(layer), experts);
   s.counts.hints = s.hints->total();
+}
+
+void ExpertCache::Warm(absl::Span<const ExpertKey> order) {
+  CHECK(state_->hints != nullptr);
+  state_->hints->Warm(order);
+  IssueHints();
 }
 
 void ExpertCache::WithdrawGuesses() {

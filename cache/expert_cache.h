@@ -177,6 +177,7 @@ struct CacheCounts {
   uint64_t device_experts = 0;    // for the device
   int64_t copy_wait_ns = 0;       // Collect blocked for copies only
   HintCounts hints;
+  HintCounts warm;  // the same, of what a warm start read
 };
 
 class ExpertCache final : public ExpertProvider {
@@ -209,6 +210,9 @@ class ExpertCache final : public ExpertProvider {
   // IssueHints. Without hint_loads_max a guess is passed over.
   void Guess(int layer, absl::Span<const int32_t> experts);
   void WithdrawGuesses();
+  // Experts to fill Empty slots with, best first, behind all guesses and as they are read; nobody
+  // has to go for them. Requires hint_loads_max.
+  void Warm(absl::Span<const ExpertKey> order);
   // Looks at the drive, and has it read what was guessed if it is idle.
   void IssueHints();
   // By layer of the catalog; empty when the store takes no guesses.

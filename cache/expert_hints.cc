@@ -124,6 +124,12 @@ void ExpertHints::WithdrawAll() {
   }
 }
 
+void ExpertHints::Warm(absl::Span<const ExpertKey> order) {
+  warm_.assign(order.begin(), order.end());
+  warm_next_ = 0;
+  warm_rounds_ = 1;
+}
+
 void ExpertHints::Asked(int layer_index, absl::Span<const int32_t> experts) {
   const ExpertLayout::Layer& layer = layout_.layers()[layer_index];
   asked_ = layer_index;
@@ -152,6 +158,7 @@ void ExpertHints::Asked(int layer_index, absl::Span<const int32_t> experts) {
     Unguard(key);
     if (IsHere(key)) continue;
     entries_[key].dropped_step = step_;  // guessed right, and not even begun
+    entries_[key].is_warm = false;
     Count(key, [](HintCounts& counts) { ++counts.unread; });
     Tell(ResidencyChange::kHintDropped, key, 0);
   }
@@ -219,6 +226,15 @@ ExpertKey ExpertHints::TakeNext() {
   return -1;
 }
 
+// The next of the warm start for which there is room; -1 when there is none.
+ExpertKey ExpertHints::TakeWarm() {
+  while (warm_next_ < warm_.size()) {
+    const ExpertKey key = warm_[warm_next_++];
+    if (!IsHere(key) && landing().HasRoom(key)) return key;
+  }
+  return -1;
+}
+
 bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   // Nobody is evicted while demand has VRAM to fill.
   const bool has_room = tiers_.size() > 1 && tiers_.front().HasRoom(key);
@@ -230,7 +246,20 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   if (claimed.slot < 0) return false;
   // It may be guarded: as one that was here when guessed, but was not admitted to stay.
   CHECK(guards_[key] != 0 || TryGuard(key));
+  Begin(claimed.slot, key, /*is_warm=*/false);
+  return true;
+}
+
+bool ExpertHints::LoadWarm(ExpertKey key) {
+  const Tier::Claimed claimed = landing().ClaimOnHint(key, [](ExpertKey) { return false; });
+  if (claimed.slot < 0) return false;
+  Begin(claimed.slot, key, /*is_warm=*/true);
+  return true;
+}
+
+void ExpertHints::Begin(int32_t slot, ExpertKey key, bool is_warm) {
   entries_[key].stage = Stage::kLoading;
+  entries_[key].is_warm = is_warm;
   entries_[key].begun_ns = clock_.NowNs();
   entries_[key].asked_ns = -1;
   loading_.push_back(key);
@@ -239,16 +268,16 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
     ++counts.issued;
     counts.issued_bytes += bytes;
   });
-  loader_.Start(claimed.slot, key, landing().pool().data(claimed.slot), ReadPriority::kHint);
-  return true;
+  loader_.Start(slot, key, landing().pool().data(slot), ReadPriority::kHint);
 }
 
 void ExpertHints::Issue(Evicted evicted) {
   bool is_started = false;
   while (has_more()) {
     const ExpertKey key = TakeNext();
-    if (key < 0) break;
-    is_started |= Load(key, evicted);
+    const ExpertKey warm = key < 0 ? TakeWarm() : -1;
+    if (key < 0 && warm < 0) break;
+    is_started |= key >= 0 ? Load(key, evicted) : LoadWarm(warm);
   }
   if (is_started) loader_.Kick();
 }
@@ -283,6 +312,10 @@ bool ExpertHints::Ended(const ExpertLoader::Outcome& outcome) {
     counts.wasted_bytes += outcome.read_bytes;
   });
   Tell(ResidencyChange::kHintDropped, key, outcome.read_bytes);
+  if (entries_[key].is_warm && warm_rounds_ < kWarmRoundsMax) {
+    ++warm_rounds_;
+    warm_next_ = 0;
+  }
   return false;
 }
 

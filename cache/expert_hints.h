@@ -28,7 +28,10 @@ namespace stoker {
 // step asks for becomes demand. One that fails is forgotten: nobody was promised anything. VRAM is
 // filled by use alone.
 //
-// One thread; allocates nothing after creation.
+// Behind all guesses, the experts of a warm start are read, in the order given, into Empty slots
+// alone: nobody is guarded or has to go for them. They are counted apart.
+//
+// One thread; allocates nothing after creation and Warm.
 class ExpertHints {
  public:
   // Slots of a class that guesses may hold: one in so many. Where the slots hold what four tokens
@@ -54,6 +57,8 @@ class ExpertHints {
   // nothing yet.
   void Guess(int layer_index, absl::Span<const int32_t> experts);
   void WithdrawAll();
+  // Experts to be read while there is room, best first; replaces those of an earlier call.
+  void Warm(absl::Span<const ExpertKey> order);
   // The layer is asked for, so its guess has served.
   void Asked(int layer_index, absl::Span<const int32_t> experts);
   // Of an expert that Asked named and that is being read on a guess: it is demand now.
@@ -72,8 +77,11 @@ class ExpertHints {
 
   bool is_loading() const { return !loading_.empty(); }
   int loading_count() const { return static_cast<int>(loading_.size()); }
-  bool has_more() const { return pending_count_ > 0 && loading_count() < loads_max_; }
-  const HintCounts& total() const { return total_; }
+  bool has_more() const {
+    return (pending_count_ > 0 || warm_next_ < warm_.size()) && loading_count() < loads_max_;
+  }
+  const HintCounts& total() const { return total_; }  // without those of the warm start
+  const HintCounts& warm_total() const { return warm_total_; }
   absl::Span<const HintCounts> counts() const { return counts_; }  // by layer index
   // Experts that guesses brought, resident and not asked for yet.
   int64_t unused_count() const { return unused_count_; }
@@ -87,6 +95,7 @@ class ExpertHints {
     int64_t dropped_step = -1;
     uint32_t mark = 0;
     Stage stage = Stage::kNone;
+    bool is_warm = false;  // of the warm start; says nothing at Stage::kNone
   };
   struct Guesses {
     int count = 0;
@@ -102,12 +111,19 @@ class ExpertHints {
   void Clear(Guesses& guesses);
   void Mark(int layer_index, absl::Span<const int32_t> experts);
   ExpertKey TakeNext();
+  ExpertKey TakeWarm();
   bool Load(ExpertKey key, Evicted evicted);
+  bool LoadWarm(ExpertKey key);
+  void Begin(int32_t slot, ExpertKey key, bool is_warm);
   void RemoveLoading(ExpertKey key);
   uint64_t ReadSinceAsked(const Entry& entry, uint64_t bytes) const;
   void Tell(ResidencyChange change, ExpertKey key, uint64_t bytes);
   template <typename Change>
   void Count(ExpertKey key, Change change) {
+    if (entries_[key].is_warm) {
+      change(warm_total_);
+      return;
+    }
     change(counts_[layout_.layer_index_of(key)]);
     change(total_);
   }
@@ -126,6 +142,13 @@ class ExpertHints {
   std::vector<ExpertKey> loading_;  // begun on a guess and not joined, in order
   std::vector<HintCounts> counts_;  // by layer index
   HintCounts total_;
+  // A read of the warm start that was dropped is tried again by going through the order once more,
+  // so often at most.
+  static constexpr int kWarmRoundsMax = 8;
+  std::vector<ExpertKey> warm_;
+  size_t warm_next_ = 0;
+  int warm_rounds_ = 0;
+  HintCounts warm_total_;
   int64_t step_ = 0;
   int asked_ = 0;          // layer index asked for last
   int pending_count_ = 0;  // guesses with experts that have not been looked at

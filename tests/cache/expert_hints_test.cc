@@ -149,6 +149,62 @@ TEST_F(ExpertHintsTest, WhatIsReadWhileAStepWaitsForOthersIsADelay) {
               static_cast<double>(read_bytes) / 4, 512);
 }
 
+TEST_F(ExpertHintsTest, AWarmStartFillsEmptySlotsInOrderAndCountsApart) {
+  MemoryStore store(Options(4));
+  store.cache->Warm({{9, 1, 30, 2, 5}});  // keys: eight a layer
+  Rest(store);
+  EXPECT_EQ(store.cache->counts().resident, 4);
+  for (const auto& [layer, expert] : {std::pair(1, 1), {0, 1}, {3, 6}, {0, 2}}) {
+    EXPECT_TRUE(store.Hits(layer, expert)) << layer << " " << expert;
+  }
+  EXPECT_FALSE(store.Hits(0, 5));  // no room was left, and nobody had to go
+  const CacheCounts& counts = store.cache->counts();
+  EXPECT_EQ(counts.warm.issued, 4u);
+  EXPECT_EQ(counts.warm.used, 4u);
+  EXPECT_EQ(counts.hints.issued, 0u);
+  EXPECT_EQ(counts.hints.used, 0u);
+  EXPECT_EQ(store.cache->hint_counts()[0].issued, 0u);
+}
+
+TEST_F(ExpertHintsTest, AWarmStartEvictsNobody) {
+  MemoryStore store(Options(4));
+  for (int expert = 0; expert < 4; ++expert) {
+    ASSERT_TRUE(store.Ask(0, {expert}).ok());
+  }
+  store.cache->BeginStep(2);
+  store.cache->Warm({{9, 10, 11}});
+  Rest(store);
+  EXPECT_EQ(store.cache->counts().evictions, 0u);
+  EXPECT_EQ(store.cache->counts().warm.issued, 0u);
+}
+
+TEST_F(ExpertHintsTest, AWarmStartWaitsForDemandAndGuesses) {
+  MemoryStore store(Options(12, true));
+  ASSERT_TRUE(store.cache->Request(0, {{0}}).ok());
+  store.cache->Guess(1, {{5, 6}});
+  store.cache->Warm({{24}});
+  EXPECT_EQ(store.cache->counts().warm.issued, 0u);
+  ExpertRef ref;
+  ASSERT_EQ(*store.cache->Collect({&ref, 1}, Wait::kUntilOne), 1);
+  EXPECT_EQ(store.cache->counts().hints.issued, 2u);  // two at a time
+  EXPECT_EQ(store.cache->counts().warm.issued, 0u);
+  Rest(store);
+  EXPECT_EQ(store.cache->counts().warm.issued, 1u);
+  EXPECT_TRUE(store.Hits(3, 0));
+}
+
+TEST_F(ExpertHintsTest, AWarmReadThatAStepAsksForIsJoined) {
+  MemoryStore store(Options(8, true));
+  store.cache->Warm({{0}});
+  EXPECT_EQ(store.cache->counts().warm.issued, 1u);
+  ASSERT_TRUE(store.cache->Request(0, {{0}}).ok());
+  ExpertRef ref;
+  ASSERT_EQ(*store.cache->Collect({&ref, 1}, Wait::kUntilOne), 1);
+  EXPECT_TRUE(store.files.Matches(ref));
+  EXPECT_EQ(store.cache->counts().warm.late, 1u);
+  EXPECT_EQ(store.cache->counts().hints.late, 0u);
+}
+
 TEST_F(ExpertHintsTest, ADroppedGuessIsTheReasonOfAMissInThatStep) {
   MemoryStore store(Options(8, true));
   store.cache->BeginStep(1);
