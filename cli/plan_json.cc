@@ -50,6 +50,7 @@ ordered_json PlanJson(const MemoryPlan& plan) {
           {"reader_bytes", plan.reader_bytes},
           {"tokenizer_bytes", plan.tokenizer_bytes},
           {"trace_bytes", plan.trace_bytes},
+          {"profile_bytes", plan.profile_bytes},
           {"process_bytes", plan.process_bytes},
           {"slot_bytes", plan.cache.arena_bytes},
           {"staging_bytes", plan.cache.staging_bytes},

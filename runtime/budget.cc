@@ -13,6 +13,7 @@
 #include "runtime/sampler.h"
 #include "runtime/step_limits.h"
 #include "runtime/trace/trace_recorder.h"
+#include "runtime/warm_start.h"
 
 namespace stoker {
 namespace {
@@ -82,6 +83,7 @@ MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
       Prefetcher::PlanBytes(spec.experts, PrefetcherOptions(spec.config, options));
   plan.tokenizer_bytes = tokenizer_bytes;
   if (!options.trace_path.empty()) plan.trace_bytes = TraceRecorder::kPlanBytes;
+  if (options.profile != "none") plan.profile_bytes = UsagePlanBytes(spec.experts);
   plan.process_bytes = ProcessBytes(machine);
   if (!on_device) {
     plan.trunk_bytes = spec.trunk_bytes;
@@ -101,7 +103,7 @@ MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
 uint64_t FixedBytes(const MemoryPlan& plan) {
   return plan.trunk_bytes + plan.embedding_bytes + plan.kv_bytes + plan.workspace_bytes +
          plan.reader_bytes + plan.prefetch_bytes + plan.tokenizer_bytes + plan.trace_bytes +
-         plan.process_bytes;
+         plan.profile_bytes + plan.process_bytes;
 }
 
 uint64_t FixedBytes(const DevicePlan& plan) {

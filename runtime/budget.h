@@ -44,6 +44,7 @@ struct MemoryPlan {
   uint64_t prefetch_bytes = 0;   // what guessing experts takes
   uint64_t tokenizer_bytes = 0;  // vocabulary tables, estimated from their size in the file
   uint64_t trace_bytes = 0;      // what recording the run takes
+  uint64_t profile_bytes = 0;    // what counting uses, and a warm start, take
   uint64_t process_bytes = 0;    // code, libraries, stacks, driver: a stated margin
   CachePlan cache;               // slots and tables of the expert store, in every tier
   // Weights on their way to a device, before the store takes its slots.

@@ -64,7 +64,19 @@ absl::StatusOr<absl::Span<const TokenEvent>> LocalEngine::Step() {
     }
   }
   EndRecord();
+  if (parts_.usage != nullptr) EndUsage();
   return events_;
+}
+
+// Between steps, where nobody waits: the drive may have become idle, and the profile may be due.
+void LocalEngine::EndUsage() {
+  if (parts_.cache != nullptr) parts_.cache->IssueHints();
+  parts_.usage->EndStep(idle());
+  const absl::Status status = parts_.usage->status();
+  if (status.ok() || usage_failed_) return;
+  usage_failed_ = true;
+  parts_.info.late_notices.push_back(
+      fmt::format("the usage profile is not saved: {}", MessageOf(status)));
 }
 
 void LocalEngine::BeginRecord() {
@@ -237,6 +249,7 @@ absl::Status LocalEngine::Evaluate(absl::Span<const TokenId> ids, bool want_hidd
                           .hidden = want_hidden ? output_.hidden : nullptr,
                           .hidden_block_stride = output_.hidden_block_stride}));
   }
+  if (parts_.usage != nullptr) EndUsage();
   return absl::OkStatus();
 }
 

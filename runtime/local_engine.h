@@ -22,6 +22,7 @@
 #include "runtime/step_limits.h"
 #include "runtime/step_observers.h"
 #include "runtime/trace/trace_recorder.h"
+#include "runtime/usage_recorder.h"
 #include "tokenizer/tokenizer.h"
 
 namespace stoker {
@@ -50,8 +51,9 @@ struct EngineParts {
   std::unique_ptr<ExpertCache> cache;          // null for a dense model
   std::unique_ptr<Prefetcher> prefetcher;      // null without a predictor
   std::unique_ptr<PrefetchObserver> prefetch_observer;
-  StepObservers observers;  // of what the routers decide
-  HostBuffer outputs;       // StepOutput's logits, then hidden states
+  std::unique_ptr<UsageRecorder> usage;  // null when no profile is kept
+  StepObservers observers;               // of what the routers decide
+  HostBuffer outputs;                    // StepOutput's logits, then hidden states
   std::function<void(SequenceId, absl::Span<const float>)> see_logits;  // may be empty
 };
 
@@ -86,6 +88,7 @@ class LocalEngine final : public Engine {
   void BeginRecord();
   void EndRecord();
   void EndTrace();
+  void EndUsage();
   absl::Status Forward(bool want_hidden);
   void BuildRows(absl::Span<const StepPart> plan);
   void EndCancelled();
@@ -114,6 +117,7 @@ class LocalEngine final : public Engine {
   CacheCounts counts_before_;  // at the start of the step, as is the next
   int64_t system_before_ns_ = 0;
   bool trace_failed_ = false;
+  bool usage_failed_ = false;
 };
 
 }  // namespace stoker

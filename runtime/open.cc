@@ -18,6 +18,7 @@
 #include "runtime/system_time.h"
 #include "runtime/team_options.h"
 #include "runtime/trace/run_header.h"
+#include "runtime/warm_start.h"
 
 namespace stoker {
 namespace {
@@ -233,11 +234,22 @@ absl::Status TakeStore(const GgufModel& gguf, const ModelSpec& spec, const Engin
   cache_options.settings = options.settings;
   cache_options.residency = parts.recorder.get();
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
+  if (parts.usage != nullptr) PrepareWarmStart(*parts.usage, cache_options);
   ASSIGN_OR_RETURN(parts.cache,
                    ExpertCache::Create(spec.experts, plan, cache_options, *parts.expert_reader,
                                        *parts.clock, parts.ledger.get()));
   if (!prefetch.choice.is_none()) AddPrefetcher(spec, prefetch, parts);
   AddPagesNotice(parts.info, parts.cache->arena());
+  if (parts.usage != nullptr) BeginWarmStart(*parts.usage, *parts.cache);
+  return absl::OkStatus();
+}
+
+absl::Status OpenUsageOf(const GgufModel& gguf, const ExpertCatalog& experts,
+                         const EngineOptions& options, EngineParts& parts) {
+  ASSIGN_OR_RETURN(OpenedUsage opened, OpenUsage(gguf, experts, options.profile, *parts.own_clock));
+  AddNotice(parts.info, std::move(opened.notice));
+  parts.usage = std::move(opened.recorder);
+  if (parts.usage != nullptr) parts.observers.Add(*parts.usage);
   return absl::OkStatus();
 }
 
@@ -279,10 +291,12 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   parts.limits = ResolveLimits(spec.config, options);
   AddNotice(parts.info, ContextNotice(parts.limits, spec.config));
   ASSIGN_OR_RETURN(parts.tokenizer, OpenTokenizer(gguf, spec.config));
-  // Readers before the team: it may pin this thread, and threads made later would inherit that.
+  // Readers and the profile's thread before the team: it may pin this thread, and threads made
+  // later would inherit that.
   ASSIGN_OR_RETURN(parts.trunk_reader, OpenReader(options, parts.info));
   ASSIGN_OR_RETURN(parts.expert_reader,
                    OpenExpertReader(options, gguf, given, *parts.own_clock, parts.info));
+  RETURN_IF_ERROR(OpenUsageOf(gguf, spec.experts, options, parts));
   parts.team = std::make_unique<ThreadTeam>(TeamOptions(ReadTopology(), options.threads));
   parts.info.threads = parts.team->thread_count();
 

@@ -71,6 +71,7 @@ void AppendFixedRows(std::string& table, const MemoryPlan& plan) {
   if (plan.prefetch_bytes > 0) AppendRow(table, "prefetch", plan.prefetch_bytes);
   AppendRow(table, "tokenizer", plan.tokenizer_bytes);
   if (plan.trace_bytes > 0) AppendRow(table, "trace", plan.trace_bytes);
+  if (plan.profile_bytes > 0) AppendRow(table, "usage profile", plan.profile_bytes);
   AppendRow(table, "process", plan.process_bytes);
 }
 

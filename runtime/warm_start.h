@@ -1,0 +1,39 @@
+// Starts a run with what earlier ones have used: their profile feeds the policy, and fills the
+// store in the background while the engine already answers.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "cache/expert_cache.h"
+#include "io/gguf.h"
+#include "runtime/usage_recorder.h"
+
+namespace stoker {
+
+// Experts read at once by a warm start: enough to keep a drive busy, and little for a step to wait
+// behind.
+inline constexpr int kWarmLoadsMax = 2;
+
+// What all of it takes: counts, their copies on the way to the file, and the store's tables.
+uint64_t UsagePlanBytes(const ExpertCatalog& catalog);
+
+struct OpenedUsage {
+  std::unique_ptr<UsageRecorder> recorder;  // null: no profile is kept
+  std::string notice;                       // what came otherwise; empty: nothing
+};
+// Reads the profile that EngineOptions::profile names, and begins to count. Starts a thread.
+// FailedPrecondition when a file was named in a folder that cannot be written to; "auto" without a
+// place is a notice.
+absl::StatusOr<OpenedUsage> OpenUsage(const GgufModel& gguf, const ExpertCatalog& catalog,
+                                      const std::string& option, const Clock& clock);
+
+// What the store has to be told before it is made: uses by expert (none, if no run was before), and
+// that it will be asked to read ahead.
+void PrepareWarmStart(const UsageRecorder& recorder, CacheOptions& options);
+// Has the store read the experts used most, while it has room and the drive is idle.
+void BeginWarmStart(const UsageRecorder& recorder, ExpertCache& cache);
+
+}  // namespace stoker
