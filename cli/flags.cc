@@ -79,7 +79,8 @@ void ModelFlags::DeclareExperts(CLI::App& app) {
                  "The same in the device's memory; default: as --policy")
       ->group(group);
   app.add_option("--admission", options.admission,
-                 "Which expert that had to be read may stay, for another that goes")
+                 fmt::format("Which expert that had to be read may stay, for another that goes: {}",
+                             fmt::join(AdmissionChoices(), ", ")))
       ->capture_default_str()
       ->group(group);
   app.add_option("--layer-floor", options.layer_floor,
@@ -88,7 +89,8 @@ void ModelFlags::DeclareExperts(CLI::App& app) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--prefetch", options.prefetch,
-                 "What guesses the experts that the next layers will need; none: nothing does")
+                 fmt::format("What guesses the experts that the next layers will need: {}",
+                             fmt::join(PredictorChoices(), ", ")))
       ->capture_default_str()
       ->group(group);
   app.add_option("--profile", options.profile,

@@ -12,7 +12,7 @@
 namespace stoker {
 namespace {
 
-constexpr std::string_view kRowName = "prefetch";
+constexpr std::string_view kRowName = "hints";
 enum Parameter : size_t { kLoads, kRows, kWasteWeight, kWindow, kPause };
 constexpr ParameterRow kParameters[] = {
     {.name = "loads",

@@ -18,6 +18,12 @@ void AddTunable(absl::Span<const Row> registry, std::vector<TunableRow>& rows) {
 
 std::vector<std::string> PolicyChoices() { return PolicyNames(); }
 
+std::vector<std::string> AdmissionChoices() {
+  std::vector<std::string> names;
+  for (const AdmissionRow& row : Admissions()) names.emplace_back(row.name);
+  return names;
+}
+
 std::vector<std::string> PredictorChoices() {
   std::vector<std::string> names;
   for (const PredictorRow& row : Predictors()) names.emplace_back(row.name);
@@ -27,8 +33,9 @@ std::vector<std::string> PredictorChoices() {
 std::vector<TunableRow> TunableRows() {
   std::vector<TunableRow> rows;
   AddTunable(Policies(), rows);
+  AddTunable(Admissions(), rows);
   AddTunable(Predictors(), rows);
-  rows.push_back({"prefetch", "guessing experts, whoever predicts them", PrefetchParameters()});
+  rows.push_back({"hints", "guessing experts, whoever predicts them", PrefetchParameters()});
   return rows;
 }
 

@@ -13,6 +13,9 @@ namespace stoker {
 // Values of EngineOptions::policy and vram_policy.
 std::vector<std::string> PolicyChoices();
 
+// Values of EngineOptions::admission.
+std::vector<std::string> AdmissionChoices();
+
 // Values of EngineOptions::prefetch.
 std::vector<std::string> PredictorChoices();
 

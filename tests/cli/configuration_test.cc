@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <string>
@@ -141,6 +142,15 @@ TEST(VariableOf, DashesAndDotsAreUnderscoresAndNoTwoKeysShareOne) {
   std::set<std::string> variables = {std::string(kConfigVariable)};
   for (const std::string& key : KeysOfAllCommands()) {
     EXPECT_TRUE(variables.insert(VariableOf(key)).second) << key;
+  }
+}
+
+TEST(KeysOfAllCommands, NoTableOfAFileIsAKeyToo) {  // TOML has no place for both
+  const std::vector<std::string> keys = KeysOfAllCommands();
+  for (const std::string& key : keys) {
+    EXPECT_EQ(std::count(keys.begin(), keys.end(), key.substr(0, key.find('.'))),
+              key.find('.') == std::string::npos ? 1 : 0)
+        << key;
   }
 }
 

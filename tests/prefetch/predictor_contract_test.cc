@@ -211,11 +211,11 @@ TEST(Predictors, ParametersAreCheckedWithTheirRange) {
   refused("lookahead.layers", 5, "from 1 to 4");
   refused("lookahead.layers", 1.5, "whole");
   refused("lookahead.depth", 1, "layers, experts");
-  refused("prefetch.loads", 0, "from 1 to 8");
-  const auto choice =
-      ChoosePrefetch("lookahead", {{Setting{.key = "lookahead.layers", .value = 3},
-                                    Setting{.key = "prefetch.loads", .value = 5},
-                                    Setting{.key = "popularity.tokens", .value = -1}}});
+  refused("hints.loads", 0, "from 1 to 8");
+  const auto choice = ChoosePrefetch(
+      "lookahead",
+      {{Setting{.key = "lookahead.layers", .value = 3}, Setting{.key = "hints.loads", .value = 5},
+        Setting{.key = "popularity.tokens", .value = -1}}});
   ASSERT_TRUE(choice.ok()) << choice.status();  // settings of other rows are passed over
   EXPECT_EQ(choice->predictor.values[0], 3);
   EXPECT_EQ(choice->loads_max, 5);

@@ -30,6 +30,15 @@ TEST(PredictorChoices, EachOneIsValid) {
   }
 }
 
+TEST(AdmissionChoices, EachOneIsValid) {
+  for (const std::string& name : AdmissionChoices()) {
+    EngineOptions options;
+    options.model_path = "-";
+    options.admission = name;
+    EXPECT_TRUE(Validate(options).ok()) << name << ": " << Validate(options);
+  }
+}
+
 TEST(TunableRows, NamesAreDistinctAndRangesHoldTheDefaults) {
   std::vector<std::string> names;
   for (const TunableRow& row : TunableRows()) {
