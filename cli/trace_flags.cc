@@ -209,6 +209,11 @@ absl::StatusOr<TraceFlags::Loaded> TraceFlags::Load() const {
   }
   ASSIGN_OR_RETURN(loaded.budgets, Budgets(loaded.trace));
   loaded.options.store = ResolveStore(loaded.trace, store_);
+  if (loaded.options.store == StoreKind::kSlots && !KnowsExpertBytes(loaded.trace)) {
+    return absl::InvalidArgumentError(
+        "--store is slots, but the trace does not say how large experts are, and so not how many "
+        "fit\n  try: --expert-bytes too, or --store pool");
+  }
   if (layer_floor != -2 && loaded.options.store == StoreKind::kPool) {
     return absl::InvalidArgumentError(
         "--layer-floor is given, but a pool has no floors\n  try: --store slots, or leave it out");

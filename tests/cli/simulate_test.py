@@ -1,15 +1,13 @@
 # stoker simulate and stoker tune: numbers that others measured, what they print, what they refuse.
 import json
 import os
-import pathlib
 import re
 import unittest
 
-from stoker_process import SOURCE_DIR, CliTest
+from stoker_process import MODEL, SHARED_DIR, CliTest
 
 USAGE = 2
-SHARED = pathlib.Path(os.environ.get("STOKER_SHARED_DIR", SOURCE_DIR.parent / "shared"))
-TRACES = SHARED / "data" / "traces"
+TRACES = SHARED_DIR / "data" / "traces"
 
 
 def write_packed(folder, tokens, layers=3, experts=8, top_k=2):
@@ -137,8 +135,9 @@ class SimulateTest(CliTest):
                              (["--admission", "nobody"], ["nobody"]),
                              (["--profile", "yours"], ["--profile", "trace"]),
                              (["--prefetch", "popularity"], ["--prefetch", "slots"]),
+                             (["--store", "slots"], ["--store", "--expert-bytes"]),
                              (["--prefetch", "magic", "--store", "slots", "--budget", "50%",
-                               "--policy", "lru"], ["magic"]),
+                               "--policy", "lru", "--expert-bytes", "1MiB"], ["magic"]),
                              (["--expert-bytes", "0"], ["--expert-bytes"])):
             with self.subTest(flags=flags):
                 self.refuses(USAGE, words, "simulate", self.trace, *flags)
@@ -147,6 +146,29 @@ class SimulateTest(CliTest):
     def test_a_budget_below_one_token_is_said(self):
         self.refuses(4, ["minimum"], "simulate", self.trace, "--store", "slots", "--budget",
                      "1MiB", "--expert-bytes", "1MiB", "--policy", "lru")
+
+
+class OwnTraceTest(CliTest):
+    def test_counts_what_the_run_counted(self):
+        path = self.folder / "run.trace"
+        for policy in ("lru", "lfu", "s3-fifo-per-layer"):
+            with self.subTest(policy=policy):
+                if path.exists():
+                    path.unlink()
+                # A prompt of one chunk, then a token a step.
+                run = self.stoker("run", "-m", MODEL, "--ram", "30M", "--ctx", "256", "--threads",
+                                  "1", "--ids", "1 2 3 4 5", "-n", "20", "--temp", "0", "--policy",
+                                  policy, "--trace", path, "--json")
+                self.assertEqual(run.returncode, 0, run.stderr.decode())
+                summary = json.loads(run.stdout.splitlines()[-1])
+                (row,) = self.records("simulate", path, "--policy", policy, "--json")
+                self.assertEqual(row["store"], "slots")
+                for prefix, phase in (("", "decode"), ("prompt_", "prompt")):
+                    for ours, theirs in (("hits", "hits"), ("misses", "misses"),
+                                         ("bytes_read", "read_bytes")):
+                        self.assertEqual(row[prefix + ours], summary[phase][theirs])
+                self.assertGreater(row["hits"], 0)
+                self.assertGreater(row["tokens_per_s"], 0)
 
 
 class TuneTest(CliTest):
