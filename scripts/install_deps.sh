@@ -8,8 +8,8 @@ packages=(
   libpcre2-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-# The fuzz targets are built with clang, the tree is checked with its tools, and the report's page is
-# opened in a browser.
+# The fuzz targets are built with clang, the tree is checked with its tools, the report is opened in
+# a browser.
 if [[ "${1:-}" == "--all" ]]; then
   packages+=(clang-14 libclang-rt-14-dev clang-format clang-tidy chromium fonts-dejavu-core)
 fi

@@ -11,7 +11,8 @@ std::unique_ptr<Predictor> CoOccurrencePredictor::Make(const PredictorShape& sha
 }
 
 uint64_t CoOccurrencePredictor::PlanBytes(const PredictorShape& shape, absl::Span<const double>) {
-  uint64_t bytes = sizeof(CoOccurrencePredictor);
+  constexpr uint64_t kPageBytes = 4096;  // large tables are whole pages
+  uint64_t bytes = sizeof(CoOccurrencePredictor) + kPageBytes;
   for (size_t layer = 0; layer < shape.expert_counts.size(); ++layer) {
     const auto experts = static_cast<uint64_t>(shape.expert_counts[layer]);
     bytes += sizeof(int32_t) + 2 * sizeof(size_t) + experts * sizeof(uint16_t);
