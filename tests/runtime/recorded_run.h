@@ -21,6 +21,7 @@ class TraceListener final : public StepObserver {
     step.step = static_cast<int64_t>(trace.steps.size()) + 1;
     step.rows = {static_cast<int64_t>(trace.rows.size()), static_cast<int64_t>(rows.size())};
     step.routings.first = static_cast<int64_t>(trace.routings.size());
+    step.lookaheads.first = static_cast<int64_t>(trace.lookaheads.size());
     for (const StepRow& row : rows) {
       trace.rows.push_back({.sequence = row.sequence, .position = row.position});
     }
@@ -28,16 +29,33 @@ class TraceListener final : public StepObserver {
   }
   void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
                  absl::Span<const float>) override {
-    TraceRouting routing = {.top_k = top_k,
-                            .first_id = static_cast<int64_t>(trace.ids.size()),
-                            .id_count = static_cast<int64_t>(experts.size())};
-    while (trace.header.layers[routing.layer_index].layer != layer) ++routing.layer_index;
-    trace.routings.push_back(routing);
+    trace.routings.push_back({.layer_index = IndexOf(layer),
+                              .top_k = top_k,
+                              .first_id = static_cast<int64_t>(trace.ids.size()),
+                              .id_count = static_cast<int64_t>(experts.size())});
     ++trace.steps.back().routings.count;
     for (const int32_t expert : experts) trace.ids.push_back(static_cast<uint16_t>(expert));
   }
 
+  void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts,
+                   absl::Span<const float>) override {
+    trace.lookaheads.push_back({.layer_index = IndexOf(layer),
+                                .target_index = IndexOf(target_layer),
+                                .count = count,
+                                .first_id = static_cast<int64_t>(trace.guesses.size()),
+                                .id_count = static_cast<int64_t>(experts.size())});
+    ++trace.steps.back().lookaheads.count;
+    for (const int32_t expert : experts) trace.guesses.push_back(static_cast<uint16_t>(expert));
+  }
+
   Trace trace;
+
+ private:
+  int IndexOf(int layer) const {
+    int index = 0;
+    while (trace.header.layers[index].layer != layer) ++index;
+    return index;
+  }
 };
 
 struct RecordedRun {
@@ -67,9 +85,9 @@ inline void DescribeStore(const Engine& engine, const EngineOptions& options, Tr
 }
 
 // Runs the sequences together, each of `tokens_max` tokens.
-inline RecordedRun RecordRun(const EngineOptions& options, int sequence_count, int tokens_max) {
+inline RecordedRun RecordRun(const EngineOptions& options, int sequence_count, int tokens_max,
+                             Engine::Parts parts = {}) {
   TraceListener listener;
-  Engine::Parts parts;
   parts.observer = &listener;
   const auto engine = OpenOrDie(options, parts);
   DescribeStore(*engine, options, listener.trace.header);

@@ -1,12 +1,16 @@
 // The engine and the simulator over the same routing: the same hits and misses, step by step.
 #include "runtime/simulation/slot_replay.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "cache/policy.h"
+#include "io/modelled_reader.h"
 #include "runtime/simulation/simulation.h"
 #include "tests/runtime/recorded_run.h"
 
@@ -89,6 +93,53 @@ absl::StatusOr<ReplayResult> ReplayWith(const RecordedRun& run, const std::strin
   SlotOptions options = {.budget_bytes = run.trace.header.budget_bytes, .is_recorded_budget = true};
   options.prefetch = prefetch;
   return ReplaySlots(run.trace, stream, options, TimingModel());
+}
+
+// Computing takes no time on a clock that only waiting moves; nor does it in the replay.
+TimingModel OnlyTheDrive() {
+  TimingModel timing;
+  timing.drive_rate.value = 1e8;
+  timing.drive_latency_ns.value = 50'000;
+  timing.expert_rate.value = 1e18;
+  timing.layer_ns.value = 0;
+  return timing;
+}
+
+RecordedRun RecordOnVirtualClock(const EngineOptions& options) {
+  const TimingModel timing = OnlyTheDrive();
+  VirtualClock clock;
+  Engine::Parts parts;
+  parts.clock = &clock;
+  parts.wrap_reader = [&](std::unique_ptr<BlockReader> inner) {
+    ModelledReader::ModelOptions model;
+    model.rate = timing.drive_rate.value;
+    model.latency_ns = static_cast<int64_t>(timing.drive_latency_ns.value);
+    return std::make_unique<ModelledReader>(model, clock, std::move(inner));
+  };
+  return RecordRun(options, 1, kTokens, parts);
+}
+
+TEST(EngineAndSimulator, CountTheSameWithPrefetchOnAVirtualClock) {
+  for (const char* prefetch : {"lookahead", "previous-token", "popularity", "co-occurrence"}) {
+    for (const uint64_t extra_bytes : {uint64_t{1} << 20, uint64_t{5} << 20}) {
+      SCOPED_TRACE(fmt::format("{} with {}", prefetch, extra_bytes));
+      EngineOptions options = Options(extra_bytes);
+      options.prefetch = prefetch;
+      const RecordedRun run = RecordOnVirtualClock(options);
+      const SimulatedRun replay = {.policy = options.policy,
+                                   .prefetch = prefetch,
+                                   .budget_bytes = run.trace.header.budget_bytes,
+                                   .is_recorded_budget = true};
+      const auto results = Simulate(run.trace, {&replay, 1}, {}, OnlyTheDrive());
+      ASSERT_TRUE(results.ok()) << results.status();
+      const ReplayResult& result = results->front();
+      ASSERT_EQ(result.steps.size(), run.steps.size());
+      for (size_t i = 0; i < run.steps.size(); ++i) {
+        EXPECT_EQ(result.steps[i].hits, run.steps[i].hits) << "step " << i;
+        EXPECT_EQ(result.steps[i].misses, run.steps[i].misses) << "step " << i;
+      }
+    }
+  }
 }
 
 TEST(SlotReplay, PrefetchesWhatPredictorsGuessAndRepeatsItself) {
