@@ -25,6 +25,14 @@ Kind KindOf(const CLI::Option& option) {
   return type == "FLOAT" ? Kind::kReal : Kind::kText;
 }
 
+// A default may be words for what happens without a value ("recorded"), which is no value.
+bool IsValue(Kind kind, const std::string& text) {
+  if (kind != Kind::kWhole && kind != Kind::kReal) return !text.empty();
+  char* end = nullptr;
+  std::strtod(text.c_str(), &end);
+  return !text.empty() && *end == '\0';
+}
+
 EffectiveValue ValueOf(const CLI::Option& option, const std::vector<Assignment>& assignments) {
   EffectiveValue value = {
       .kind = KindOf(option),
@@ -36,7 +44,7 @@ EffectiveValue ValueOf(const CLI::Option& option, const std::vector<Assignment>&
   }
   if (option.count() > 0) {
     value.texts = option.reduced_results();
-  } else if (!option.get_default_str().empty()) {
+  } else if (IsValue(value.kind, option.get_default_str())) {
     value.texts = {option.get_default_str()};
   } else if (value.kind == Kind::kBoolean) {
     value.texts = {"false"};

@@ -63,6 +63,18 @@ class ConfigurationTest : public ::testing::Test {
     return std::string(MessageOf(configuration.status()));
   }
 
+  // The value is the option's, or is refused as not going with the others, by where it came from.
+  void ExpectReached(const absl::StatusOr<Configuration>& configuration,
+                     const EffectiveValue& given, Origin::Kind kind, const std::string& place) {
+    if (!configuration.ok()) {
+      EXPECT_THAT(ErrorOf(configuration), AllOf(StartsWith(place), Not(HasSubstr("unknown"))));
+      return;
+    }
+    const EffectiveValue reached = Value(configuration, given.key);
+    EXPECT_EQ(reached.origin.kind, kind);
+    EXPECT_EQ(reached.texts, given.texts);
+  }
+
   TemporaryDirectory folder_;
 };
 
@@ -123,15 +135,11 @@ TEST_F(ConfigurationTest, EveryFlagHasAKeyAndAVariable) {
       const std::string path = File(FormatToml(row.name, {given}, false));
       std::vector<std::string> arguments = {"--config", path};
       if (has_device) arguments.insert(arguments.end(), base.begin(), base.end());
-      const EffectiveValue by_file = Value(Run(arguments, {}, row.name), value.key);
-      EXPECT_EQ(by_file.origin.kind, Origin::Kind::kFile);
-      EXPECT_EQ(by_file.texts, given.texts);
-      const std::string variable = VariableOf(value.key) + "=" + given.texts.front();
-      const EffectiveValue by_variable =
-          Value(Run(has_device ? base : std::vector<std::string>(), {variable.c_str()}, row.name),
-                value.key);
-      EXPECT_EQ(by_variable.origin.kind, Origin::Kind::kEnvironment);
-      EXPECT_EQ(by_variable.texts, given.texts);
+      ExpectReached(Run(arguments, {}, row.name), given, Origin::Kind::kFile, path + ":");
+      const std::string variable = VariableOf(value.key);
+      const std::string entry = variable + "=" + given.texts.front();
+      ExpectReached(Run(has_device ? base : std::vector<std::string>(), {entry.c_str()}, row.name),
+                    given, Origin::Kind::kEnvironment, variable + ":");
     }
   }
 }
