@@ -13,9 +13,9 @@
 
 namespace stoker {
 
-// Experts read at once by a warm start: enough to keep a drive busy, and little for a step to wait
-// behind.
-inline constexpr int kWarmLoadsMax = 2;
+// Experts read at once by a warm start: as many as keep a drive busy. How much of them is in the
+// drive when a step wants it is bounded by the reader's hint_depth.
+inline constexpr int kWarmLoadsMax = 4;
 
 // What all of it takes: counts, their copies on the way to the file, and the store's tables.
 uint64_t UsagePlanBytes(const ExpertCatalog& catalog);
