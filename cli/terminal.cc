@@ -24,11 +24,11 @@ int TerminalColumns() {
   return kColumns;
 }
 
-bool WantsColor(bool stdout_is_terminal) {
+bool WantsColor(bool is_terminal) {
   const char* refusal = std::getenv("NO_COLOR");
   if (refusal != nullptr && *refusal != '\0') return false;
   const char* terminal = std::getenv("TERM");
-  return stdout_is_terminal && terminal != nullptr && std::string_view(terminal) != "dumb";
+  return is_terminal && terminal != nullptr && std::string_view(terminal) != "dumb";
 }
 
 }  // namespace stoker

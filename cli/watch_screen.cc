@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "base/status.h"
+#include "cli/terminal.h"
 
 namespace stoker {
 namespace {
@@ -25,14 +25,6 @@ constexpr std::string_view kScrollDown =
     "\x1b"
     "D";  // down in the same column; scrolls at the end
 constexpr std::string_view kWipeLine = "\x1b[2K", kWipeRest = "\x1b[J";
-
-// NO_COLOR: https://no-color.org, any text but an empty one.
-bool WantsColor() {
-  const char* const no_color = std::getenv("NO_COLOR");
-  const char* const terminal = std::getenv("TERM");
-  const bool is_dumb = terminal == nullptr || std::string_view(terminal) == "dumb";
-  return !is_dumb && (no_color == nullptr || *no_color == 0);
-}
 
 WatchLook LookOfTerminal(bool is_colored) {
   WatchLook look = {.is_colored = is_colored};
@@ -64,7 +56,7 @@ absl::Status WatchScreen::Check(const Console& console) {
 
 WatchScreen::WatchScreen(Console& console, const WatchMeter::Weights& weights,
                          const WatchCeilings& ceilings)
-    : console_(console), meter_(weights, ceilings), is_colored_(WantsColor()) {
+    : console_(console), meter_(weights, ceilings), is_colored_(WantsColor(true)) {
   console_.Hold(console_.stdout_is_terminal());
 }
 

@@ -245,9 +245,8 @@ struct GroupPairsArgs {
   int32_t* task_count = nullptr;  // [1]
 };
 
-// A group of experts in one launch: partial[pair] = down * (silu(gate * x) .* (up * x)), x being
-// the pair's row. Parts of gate and up that the last products need are waited for inside: work is
-// drawn in an order in which whatever is waited for has been started.
+// A group of experts in one operation: partial[pair] = down * (silu(gate * x) .* (up * x)), x being
+// the pair's row. Whatever the last products need of gate and up is waited for inside.
 struct ExpertGroupArgs {
   const ExpertTask* tasks = nullptr;  // [task_count]
   const int32_t* pairs = nullptr;

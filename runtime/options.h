@@ -65,10 +65,10 @@ struct EngineOptions {
   std::string vram_policy;           // of experts in VRAM; empty: as `policy`
   std::string admission = "always";  // to RAM; as ChooseAdmission
   int layer_floor = -1;              // as CacheOptions
-  std::string prefetch = "none";     // as ChoosePredictor
+  std::string prefetch = "none";     // as ChoosePrefetch
   std::vector<Setting> settings;     // parameters of policies, admissions and predictors
-  // Uses of experts by earlier runs, for a warm start: a file, "auto" (beside the model's cache
-  // entry of this user), or "none".
+  // Uses of experts by earlier runs, for a warm start: a file, "auto" (one a model, in the cache
+  // folder of this user), or "none".
   std::string profile = "none";
   std::string trace_path;  // where every routing decision and step is recorded; empty: nowhere
   // Of the trace: without the routers' weights, less than half the bytes.

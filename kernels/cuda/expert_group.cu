@@ -1,5 +1,5 @@
-// Experts that are in device memory, computed in one launch: gate and up, their gated product, and
-// down.
+// Experts of few pairs that are in device memory, computed in one launch: gate and up, their gated
+// product, and down. Those of many pairs are computed in tiles (expert_tile.cu).
 //
 // Work is cut into items that a block of threads takes one of: kGatedRows rows of an expert's gate
 // and up, or kDownRows rows of its down. Blocks draw items by ticket, all gate items before all
