@@ -15,8 +15,8 @@ import re
 import subprocess
 import sys
 
-ROOMS = ("base", "device", "io", "kernels", "tokenizer", "cache", "prefetch", "model", "runtime",
-         "cli")
+ROOMS = ("base", "device", "io", "kernels", "tokenizer", "cache", "prefetch", "model",
+         "speculative", "runtime", "cli")
 
 # What each room may include beside itself and base: rooms, or single headers of a room.
 LAYERS = {
@@ -28,7 +28,9 @@ LAYERS = {
     "cache": ("device", "io"),
     "prefetch": ("cache",),
     "model": ("kernels", "io", "device", "cache/expert_provider.h"),
-    "runtime": ("device", "io", "kernels", "tokenizer", "cache", "prefetch", "model"),
+    "speculative": ("model", "kernels"),
+    "runtime": ("device", "io", "kernels", "tokenizer", "cache", "prefetch", "model",
+                "speculative"),
     # Beside the runtime: the headers whose types the runtime's own signatures are made of, the
     # file that logits writes, and what bench needs to measure the machine.
     "cli": ("runtime", "tokenizer/tokenizer.h", "model/model.h", "model/family.h", "io/gguf.h",
@@ -57,6 +59,7 @@ WORD = re.compile(r"(\w+)")
 REGISTRIES = (
     ("cache/policies/registry.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("prefetch/predictors/registry.cc", re.compile(r'^    \{\.name = .*$', re.M), FIRST_QUOTED),
+    ("speculative/drafters/registry.cc", re.compile(r'^    \{\.name = .*$', re.M), FIRST_QUOTED),
     ("model/families/registry.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("device/devices.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),
     ("kernels/backends.cc", re.compile(r'^    \{".*$', re.M), FIRST_QUOTED),

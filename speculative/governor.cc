@@ -1,0 +1,140 @@
+// Greedy by chance, with a verdict that does not flicker.
+#include "speculative/governor.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace stoker {
+namespace {
+
+enum Value : size_t { kGainToStart, kStepsBetweenTrials };
+
+// Before anything was checked; a wrong guess costs a few drafts.
+constexpr double kPriorAcceptance = 0.5;
+// Drafts that must have been checked before the chances are believed.
+constexpr double kCheckedMin = 4;
+// Drafts asked for to compare them with what comes.
+constexpr int kListenLength = 4;
+constexpr int64_t kTrialDoublings = 16;
+constexpr double kDraftMemory = 16;  // rounds
+
+}  // namespace
+
+Governor::Governor(const Options& options)
+    : options_(options),
+      cost_(options.sequence_count * (1 + options.length_max), options.missing_max),
+      by_slot_(static_cast<size_t>(options.sequence_count)),
+      reached_(static_cast<size_t>(options.sequence_count)),
+      trial_interval_(static_cast<int64_t>(options.values[kStepsBetweenTrials])) {}
+
+uint64_t Governor::PlanBytes(const Options& options) {
+  const auto sequences = static_cast<uint64_t>(options.sequence_count);
+  const auto rows = sequences * static_cast<uint64_t>(1 + options.length_max);
+  return sequences * (sizeof(Acceptance) + sizeof(double)) + (rows + 1) * 4 * sizeof(double);
+}
+
+void Governor::Choose(absl::Span<Candidate> candidates) {
+  for (Candidate& candidate : candidates) {
+    candidate.room = std::min(candidate.room, options_.length_max);
+    candidate.draft = candidate.check = 0;
+    if (options_.fixed_length >= 0) {
+      candidate.draft = candidate.check = std::min(candidate.room, options_.fixed_length);
+    }
+  }
+  if (options_.fixed_length >= 0 || candidates.empty()) return;
+  const bool is_judged =
+      cost_.IsSeen(static_cast<int>(candidates.size())) && of_all_.checked(0) >= kCheckedMin;
+  if (is_judged) PlanBest(candidates);
+  const bool is_checking = std::any_of(candidates.begin(), candidates.end(),
+                                       [](const Candidate& c) { return c.check > 0; });
+  if (!is_checking) Listen(candidates);
+}
+
+// Adds drafts by their chance as long as there are any, and keeps the number with the best rate.
+void Governor::PlanBest(absl::Span<Candidate> candidates) {
+  const int sequences = static_cast<int>(candidates.size());
+  const double plain_rate = sequences / cost_.Ns(sequences);
+  double tokens = sequences, best_rate = plain_rate;
+  int rows = sequences, longest = 0;
+  std::fill(reached_.begin(), reached_.end(), 1.0);
+  for (;;) {
+    Candidate* next = nullptr;
+    double next_chance = 0;
+    for (Candidate& candidate : candidates) {
+      if (candidate.draft >= candidate.room) continue;
+      const double chance =
+          reached_[static_cast<size_t>(&candidate - candidates.data())] * Chance(candidate);
+      if (chance > next_chance) next = &candidate, next_chance = chance;
+    }
+    if (next == nullptr) break;
+    ++next->draft;
+    reached_[static_cast<size_t>(next - candidates.data())] = next_chance;
+    tokens += next_chance;
+    longest = std::max(longest, next->draft);
+    const double rate = tokens / (cost_.Ns(++rows) + DraftNs(longest));
+    if (rate <= best_rate) continue;
+    best_rate = rate;
+    for (Candidate& candidate : candidates) candidate.check = candidate.draft;
+  }
+  const double gain_min = is_on_ ? 0 : options_.values[kGainToStart];
+  is_on_ = best_rate > plain_rate * (1 + gain_min);
+  belief_ = {.promise = best_rate / plain_rate,
+             .chance = of_all_.At(0, kPriorAcceptance),
+             .cost = cost_.Ns(sequences + 1) / cost_.Ns(sequences)};
+  for (Candidate& candidate : candidates) {
+    if (!is_on_) candidate.check = 0;
+    candidate.draft = candidate.check;
+  }
+  if (is_on_) trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
+}
+
+// Drafts that are not checked, to know their chances.
+void Governor::Listen(absl::Span<Candidate> candidates) {
+  if (!options_.is_drafting_free && of_all_.checked(0) >= kCheckedMin) {
+    if (steps_to_trial_-- > 0) return;
+    steps_to_trial_ = trial_interval_;
+    trial_interval_ =
+        std::min(trial_interval_ * 2,
+                 static_cast<int64_t>(options_.values[kStepsBetweenTrials]) * kTrialDoublings);
+  }
+  for (Candidate& candidate : candidates) {
+    candidate.draft = std::min(candidate.room, kListenLength);
+  }
+}
+
+void Governor::ObserveDrafts(int slot, int drafted, int accepted) {
+  of_all_.Observe(drafted, accepted);
+  by_slot_[static_cast<size_t>(slot)].Observe(drafted, accepted);
+}
+
+void Governor::Begin(int slot) { by_slot_[static_cast<size_t>(slot)].Forget(); }
+
+void Governor::ObserveStep(const StepSample& sample) {
+  const double step_ns = sample.cost.compute_ns + sample.cost.wait_ns;
+  const auto draft_ns = static_cast<double>(sample.draft_ns);
+  if (sample.draft_rounds > 0) {
+    draft_rounds_weight_ = std::min(draft_rounds_weight_ + 1, kDraftMemory);
+    draft_round_ns_ += (draft_ns / sample.draft_rounds - draft_round_ns_) / draft_rounds_weight_;
+  }
+  ++totals_.steps;
+  totals_.step_ns += step_ns + draft_ns;
+  if (sample.checked > 0) ++totals_.steps_checked;
+  if (cost_.IsSeen(sample.sequences)) {
+    totals_.compared_ns += step_ns + draft_ns;
+    totals_.won_ns -= draft_ns;
+    if (sample.checked > 0) {
+      totals_.won_ns += cost_.Ns(sample.sequences) * sample.tokens / sample.sequences - step_ns;
+    }
+  }
+  cost_.Observe(sample.cost);
+}
+
+double Governor::Chance(const Candidate& candidate) const {
+  return by_slot_[static_cast<size_t>(candidate.slot)].At(candidate.draft, of_all_,
+                                                          kPriorAcceptance);
+}
+
+double Governor::DraftNs(int rounds) const { return draft_round_ns_ * rounds; }
+
+}  // namespace stoker

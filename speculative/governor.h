@@ -1,0 +1,132 @@
+// Decides how many drafts each sequence has checked in a step, none included.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "base/parameter.h"
+#include "speculative/acceptance.h"
+#include "speculative/step_cost.h"
+
+namespace stoker {
+
+// Picks the lengths that promise the most tokens a second:
+//
+//     rate = (sequences + sum of chances that a draft and all before it are right)
+//            / (time of a step of so many rows + time to draft)
+//
+// by adding, one after another, the draft with the best chance and keeping the best prefix: a
+// step's time depends on the number of its rows alone, so no other choice of as many drafts is
+// better. (It is the throughput objective of Cascade, arXiv 2506.20675, with a cost that counts
+// missing experts.)
+//
+// Speculation is off, or on; it goes on when that promises kGainToStart, and off when it promises
+// less than none. Off costs one comparison a step. While it is off, drafts of a drafter that costs
+// nothing are compared with what comes, unchecked; one that costs is asked for a few now and then,
+// twice as rarely each time they do not change the verdict. The cost of wider steps is forgotten
+// after a while (StepCost), so they are tried again if the chances are good.
+//
+// Needs no clock: times come in with Observe. One thread.
+class Governor {
+ public:
+  static constexpr ParameterRow kParameters[] = {
+      {.name = "gain_to_start",
+       .value = 0.05,
+       .minimum = 0,
+       .maximum = 1,
+       .reason = "share that drafts must promise before they are checked: more starts later and "
+                 "is misled by noise less often"},
+      {.name = "steps_between_trials",
+       .value = 64,
+       .minimum = 1,
+       .maximum = 65536,
+       .is_whole = true,
+       .reason = "steps without drafts before a drafter that takes time is asked again; doubles "
+                 "each time that it stays off, up to 16 times as many"},
+  };
+  struct Options {
+    int sequence_count = 1;
+    int length_max = 0;
+    int fixed_length = -1;         // not negative: always so many
+    bool is_drafting_free = true;  // the drafter takes no time worth counting
+    double missing_max = 0;        // experts that a row can miss at most
+    std::vector<double> values;    // of kParameters
+  };
+  explicit Governor(const Options& options);
+  static uint64_t PlanBytes(const Options& options);
+
+  // A sequence of the next step.
+  struct Candidate {
+    int slot = 0;
+    int room = 0;   // drafts that it has use for
+    int draft = 0;  // out: drafts to have
+    int check = 0;  // out: of those, drafts to check in this step; at most `draft`
+  };
+  void Choose(absl::Span<Candidate> candidates);
+
+  // What a sequence's drafts came to: the first `accepted` of `drafted` were right, and the next
+  // one, if there is one, was not.
+  void ObserveDrafts(int slot, int drafted, int accepted);
+  // A new sequence is in the slot.
+  void Begin(int slot);
+
+  // A step with no prompt rows.
+  struct StepSample {
+    StepCost::Sample cost;
+    int sequences = 0;
+    int tokens = 0;
+    int checked = 0;       // drafts among its rows
+    int draft_rounds = 0;  // times that the drafter was asked, outside of waiting
+    int64_t draft_ns = 0;  // and how long that took
+  };
+  void ObserveStep(const StepSample& sample);
+
+  // What a step of so many rows would take, without drafting; 0: not known yet.
+  double PredictNs(int rows) const { return cost_.Ns(rows); }
+  // What waiting for so many experts would take, and a step of the drafter; 0: not known yet.
+  double WaitNs(int missing) const { return missing * cost_.wait_per_missing_ns(); }
+  double draft_round_ns() const { return draft_round_ns_; }
+  bool is_on() const { return is_on_; }
+
+  // What the latest verdict rests on; zeros before the first.
+  struct Belief {
+    double promise = 0;  // best rate, by that without drafts
+    double chance = 0;   // that the first draft is right
+    double cost = 0;     // of a step that checks one draft, by one that checks none
+  };
+  const Belief& belief() const { return belief_; }
+
+  // Since the start.
+  struct Totals {
+    uint64_t steps = 0;          // that only decoded
+    uint64_t steps_checked = 0;  // of those, with drafts among their rows
+    double step_ns = 0;          // of all steps, with drafting
+    // Of steps with drafts and of drafting, while steps without were seen not long ago: what the
+    // same tokens would have taken without, less what they took. Negative: lost.
+    double won_ns = 0;
+    double compared_ns = 0;  // of the steps for which that could be said
+  };
+  const Totals& totals() const { return totals_; }
+
+ private:
+  void PlanBest(absl::Span<Candidate> candidates);
+  void Listen(absl::Span<Candidate> candidates);
+  double Chance(const Candidate& candidate) const;
+  double DraftNs(int rounds) const;
+
+  const Options options_;
+  StepCost cost_;
+  std::vector<Acceptance> by_slot_;
+  Acceptance of_all_;
+  std::vector<double> reached_;  // by candidate: chance that all drafts so far are right
+  bool is_on_ = false;
+  double draft_round_ns_ = 0;
+  double draft_rounds_weight_ = 0;
+  int64_t steps_to_trial_ = 0;
+  int64_t trial_interval_ = 0;
+  Belief belief_;
+  Totals totals_;
+};
+
+}  // namespace stoker

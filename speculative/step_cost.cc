@@ -1,0 +1,85 @@
+// Two curves and a rate.
+#include "speculative/step_cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+
+namespace stoker {
+namespace {
+
+double Between(int rows, int low, double at_low, int high, double at_high) {
+  if (low == high) return at_low;
+  return at_low + (at_high - at_low) * (rows - low) / (high - low);
+}
+
+}  // namespace
+
+StepCost::StepCost(int rows_max, double missing_max)
+    : rows_max_(rows_max), missing_max_(missing_max), curve_(static_cast<size_t>(rows_max) + 1) {}
+
+void StepCost::Observe(const Sample& sample) {
+  CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
+  Point& at = curve_[static_cast<size_t>(sample.rows)];
+  at.weight = std::min(at.weight + 1, kMemory);
+  at.compute_ns += (sample.compute_ns - at.compute_ns) / at.weight;
+  at.missing += (sample.missing - at.missing) / at.weight;
+  const double keep = 1 - 1 / kMemory;
+  wait_ns_ = wait_ns_ * keep + sample.wait_ns;
+  missing_ = missing_ * keep + sample.missing;
+  Forget(sample.rows);
+}
+
+void StepCost::Forget(int rows_now) {
+  for (int rows = 1; rows <= rows_max_; ++rows) {
+    Point& at = curve_[static_cast<size_t>(rows)];
+    if (rows == rows_now || at.weight == 0) continue;
+    at.weight *= 1 - kForgetting;
+    if (at.weight < kWeightMin) at = {};
+  }
+}
+
+double StepCost::ComputeNs(int rows) const {
+  const int low = Below(rows), high = Above(rows);
+  if (low != 0 && high != 0) {
+    return Between(rows, low, point(low).compute_ns, high, point(high).compute_ns);
+  }
+  if (low == 0 && high == 0) return 0;
+  const int end = low != 0 ? low : high;
+  double slope = kRowShare * point(end).compute_ns / end;
+  const int inner = low != 0 ? Below(end - 1) : Above(end + 1);
+  if (inner != 0) {
+    slope = (point(end).compute_ns - point(inner).compute_ns) / (end - inner);
+  }
+  // A step of more rows is not quicker; where it seemed so, that was noise.
+  return std::max(0.0, point(end).compute_ns + std::max(0.0, slope) * (rows - end));
+}
+
+double StepCost::Missing(int rows) const {
+  const int low = Below(rows), high = Above(rows);
+  if (low == 0 && high == 0) return 0;
+  if (low != 0 && high != 0) {
+    return Between(rows, low, point(low).missing, high, point(high).missing);
+  }
+  const int end = low != 0 ? low : high;
+  const double grown =
+      point(end).missing * std::pow(static_cast<double>(rows) / end, kUnionExponent);
+  return std::min(grown, missing_max_ * rows);
+}
+
+int StepCost::Below(int rows) const {
+  for (int r = std::min(rows, rows_max_); r >= 1; --r) {
+    if (IsSeen(r)) return r;
+  }
+  return 0;
+}
+
+int StepCost::Above(int rows) const {
+  for (int r = std::max(rows, 1); r <= rows_max_; ++r) {
+    if (IsSeen(r)) return r;
+  }
+  return 0;
+}
+
+}  // namespace stoker

@@ -1,0 +1,238 @@
+// Claims of governor.h, against machines whose costs are set.
+#include "speculative/governor.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <random>
+#include <vector>
+
+namespace stoker {
+namespace {
+
+// A machine and a text: what a step of so many rows takes, and how often drafts are right.
+struct World {
+  std::function<double(int rows)> compute_ns = [](int) { return 1000.0; };
+  std::function<double(int rows)> missing = [](int) { return 0.0; };
+  double wait_per_missing_ns = 0;
+  double chance = 0;    // of each draft, if those before it are right
+  double draft_ns = 0;  // a round
+};
+
+Governor::Options Options(int sequences, bool is_drafting_free = true) {
+  return {.sequence_count = sequences,
+          .length_max = 8,
+          .is_drafting_free = is_drafting_free,
+          .missing_max = 1e6,
+          .values = {0.05, 64}};
+}
+
+class SimulatedRun {
+ public:
+  SimulatedRun(const Governor::Options& options, uint64_t seed = 1)
+      : governor_(options), sequences_(options.sequence_count), random_(seed) {}
+
+  void Steps(const World& world, int count) {
+    for (int i = 0; i < count; ++i) Step(world);
+  }
+  double tokens_per_ns() const { return tokens_ / ns_; }
+  void Restart() { tokens_ = ns_ = checked_ = drafted_ = 0; }
+  double checked() const { return checked_; }
+  double drafted() const { return drafted_; }
+  const Governor& governor() const { return governor_; }
+
+ private:
+  void Step(const World& world) {
+    std::vector<Governor::Candidate> candidates;
+    for (int slot = 0; slot < sequences_; ++slot) candidates.push_back({.slot = slot, .room = 100});
+    governor_.Choose(absl::MakeSpan(candidates));
+    int rows = sequences_, tokens = sequences_, longest = 0, checked = 0;
+    for (const Governor::Candidate& candidate : candidates) {
+      EXPECT_LE(candidate.check, candidate.draft);
+      longest = std::max(longest, candidate.draft);
+      drafted_ += candidate.draft;
+      if (candidate.draft == 0) continue;
+      int right = 0;
+      while (right < candidate.draft && Happens(world.chance)) ++right;
+      governor_.ObserveDrafts(candidate.slot, candidate.draft, right);
+      if (candidate.check == 0) continue;
+      rows += candidate.check;
+      checked += candidate.check;
+      tokens += std::min(right, candidate.check);
+    }
+    const double missing = world.missing(rows);
+    const Governor::StepSample sample = {
+        .cost = {.rows = rows,
+                 .compute_ns = world.compute_ns(rows),
+                 .wait_ns = missing * world.wait_per_missing_ns,
+                 .missing = missing},
+        .sequences = sequences_,
+        .tokens = tokens,
+        .checked = checked,
+        .draft_rounds = longest,
+        .draft_ns = static_cast<int64_t>(world.draft_ns * longest)};
+    governor_.ObserveStep(sample);
+    tokens_ += tokens;
+    checked_ += checked;
+    ns_ += sample.cost.compute_ns + sample.cost.wait_ns + static_cast<double>(sample.draft_ns);
+  }
+  bool Happens(double chance) { return std::uniform_real_distribution<>()(random_) < chance; }
+
+  Governor governor_;
+  const int sequences_;
+  std::mt19937_64 random_;
+  double tokens_ = 0, ns_ = 0, checked_ = 0, drafted_ = 0;
+};
+
+// Tokens a nanosecond of always checking so many drafts of one sequence.
+double FixedRate(const World& world, int length) {
+  double tokens = 1, reached = 1;
+  for (int i = 0; i < length; ++i) tokens += reached *= world.chance;
+  const int rows = 1 + length;
+  return tokens / (world.compute_ns(rows) + world.missing(rows) * world.wait_per_missing_ns +
+                   world.draft_ns * length);
+}
+
+double BestFixedRate(const World& world) {
+  double best = 0;
+  for (int length = 0; length <= 8; ++length) best = std::max(best, FixedRate(world, length));
+  return best;
+}
+
+TEST(Governor, RowsThatCostNothingAndDraftsThatAreRightArePaidInFull) {
+  const World world = {.chance = 0.9};
+  SimulatedRun run(Options(1));
+  run.Steps(world, 200);
+  run.Restart();
+  run.Steps(world, 4000);
+  EXPECT_GT(run.tokens_per_ns(), 0.95 * BestFixedRate(world));
+  EXPECT_TRUE(run.governor().is_on());
+}
+
+// What each further row costs a streamed model: its experts.
+World Streamed(double chance) {
+  return {.compute_ns = [](int rows) { return 1000.0 + 50 * rows; },
+          .missing = [](int rows) { return 20 * std::pow(rows, 0.67); },
+          .wait_per_missing_ns = 500,
+          .chance = chance};
+}
+
+TEST(Governor, ReachesTheBestFixedLengthOfAStreamedModelToWithinAFewPercent) {
+  for (const double chance : {0.3, 0.5, 0.64, 0.8, 0.95}) {
+    const World world = Streamed(chance);
+    SimulatedRun run(Options(1));
+    run.Steps(world, 5000);
+    EXPECT_GT(run.tokens_per_ns(), 0.95 * BestFixedRate(world)) << chance;
+  }
+}
+
+TEST(Governor, IsNeverMuchSlowerThanNoDraftsHoweverDearTheyAre) {
+  for (const double chance : {0.0, 0.2, 0.5}) {
+    World world = Streamed(chance);
+    world.missing = [](int rows) { return 20.0 * rows; };  // nothing is shared
+    SimulatedRun run(Options(1));
+    run.Steps(world, 5000);
+    EXPECT_GT(run.tokens_per_ns(), 0.98 * FixedRate(world, 0)) << chance;
+  }
+}
+
+TEST(Governor, ADrafterThatTakesTimeIsSeldomAskedWhileItDoesNotPay) {
+  World world = Streamed(0.2);
+  world.draft_ns = 500;
+  SimulatedRun run(Options(1, /*is_drafting_free=*/false));
+  run.Steps(world, 200);
+  run.Restart();
+  run.Steps(world, 5000);
+  EXPECT_GT(run.tokens_per_ns(), 0.98 * FixedRate(world, 0));
+  EXPECT_GT(run.drafted(), 0);
+  EXPECT_LT(run.drafted(), 250);
+}
+
+TEST(Governor, NoticesThatDraftsHaveBecomeRight) {
+  SimulatedRun run(Options(1));
+  run.Steps(Streamed(0.05), 1000);
+  EXPECT_FALSE(run.governor().is_on());
+  const World world = Streamed(0.95);
+  run.Steps(world, 1500);
+  run.Restart();
+  run.Steps(world, 1000);
+  EXPECT_GT(run.tokens_per_ns(), 0.95 * BestFixedRate(world));
+}
+
+TEST(Governor, NoticesThatTheCacheHasFilled) {
+  World world = Streamed(0.6);
+  world.missing = [](int rows) { return 20.0 * rows; };
+  SimulatedRun run(Options(1));
+  run.Steps(world, 1000);
+  EXPECT_FALSE(run.governor().is_on());
+  world.missing = [](int) { return 0.0; };
+  world.compute_ns = [](int rows) { return 1000.0 + 100 * rows; };
+  run.Steps(world, 3000);
+  run.Restart();
+  run.Steps(world, 1000);
+  EXPECT_GT(run.tokens_per_ns(), 0.95 * BestFixedRate(world));
+}
+
+TEST(Governor, SequencesWithBetterChancesGetLongerDrafts) {
+  Governor governor(Options(2));
+  for (int i = 0; i < 100; ++i) {
+    governor.ObserveDrafts(0, 4, 4);
+    governor.ObserveDrafts(1, 1, i % 4 == 0 ? 1 : 0);
+    governor.ObserveStep({.cost = {.rows = 2 + i % 8, .compute_ns = 1000.0 + 300 * (i % 8)},
+                          .sequences = 2,
+                          .tokens = 2});
+  }
+  Governor::Candidate candidates[] = {{.slot = 0, .room = 8}, {.slot = 1, .room = 8}};
+  governor.Choose(absl::MakeSpan(candidates));
+  EXPECT_GT(candidates[0].check, candidates[1].check);
+}
+
+TEST(Governor, AFixedLengthIsKeptTo) {
+  Governor::Options options = Options(2);
+  options.fixed_length = 3;
+  Governor governor(options);
+  Governor::Candidate candidates[] = {{.slot = 0, .room = 8}, {.slot = 1, .room = 2}};
+  governor.Choose(absl::MakeSpan(candidates));
+  EXPECT_EQ(candidates[0].check, 3);
+  EXPECT_EQ(candidates[1].check, 2);
+}
+
+TEST(Governor, AVerdictDoesNotFlickerWithNoise) {
+  World world = Streamed(0.8);
+  std::mt19937_64 random(3);
+  std::normal_distribution<> noise(1, 0.1);
+  const auto quiet = world.compute_ns;
+  world.compute_ns = [&](int rows) { return quiet(rows) * std::max(0.5, noise(random)); };
+  SimulatedRun run(Options(1));
+  run.Steps(world, 200);
+  int changes = 0;
+  bool was_on = run.governor().is_on();
+  for (int i = 0; i < 2000; ++i) {
+    run.Steps(world, 1);
+    changes += run.governor().is_on() != was_on;
+    was_on = run.governor().is_on();
+  }
+  EXPECT_LT(changes, 20);
+}
+
+TEST(Governor, PredictsStepsThatItHasSeen) {
+  const World world = Streamed(0.9);
+  SimulatedRun run(Options(1));
+  run.Steps(world, 500);
+  for (int rows = 1; rows <= 9; ++rows) {
+    const double expected = world.compute_ns(rows) + world.missing(rows) * 500;
+    EXPECT_NEAR(run.governor().PredictNs(rows), expected, 0.15 * expected) << rows;
+  }
+}
+
+TEST(Governor, CountsWhatWasWonAgainstNoDrafts) {
+  const World world = {.chance = 0.9};
+  SimulatedRun run(Options(1));
+  run.Steps(world, 1000);
+  const Governor::Totals& totals = run.governor().totals();
+  EXPECT_GT(totals.won_ns, totals.step_ns);  // more than twice as fast
+  EXPECT_EQ(totals.steps, 1000u);
+}
+
+}  // namespace
+}  // namespace stoker

@@ -1,0 +1,84 @@
+// Claims of step_cost.h.
+#include "speculative/step_cost.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace stoker {
+namespace {
+
+StepCost MakeCost() { return StepCost(/*rows_max=*/16, /*missing_max=*/1000); }
+
+TEST(StepCost, KnowsNothingBeforeTheFirstStep) {
+  const StepCost cost = MakeCost();
+  EXPECT_FALSE(cost.IsSeen(1));
+  EXPECT_EQ(cost.Ns(4), 0);
+}
+
+TEST(StepCost, ASizeThatWasSeenCostsWhatItCost) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 20; ++i) {
+    cost.Observe({.rows = 2, .compute_ns = 100, .wait_ns = 60, .missing = 3});
+  }
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 100);
+  EXPECT_DOUBLE_EQ(cost.Missing(2), 3);
+  EXPECT_DOUBLE_EQ(cost.Ns(2), 160);
+}
+
+TEST(StepCost, BetweenTwoSizesTheCostLiesOnALine) {
+  StepCost cost = MakeCost();
+  cost.Observe({.rows = 1, .compute_ns = 100});
+  cost.Observe({.rows = 5, .compute_ns = 180});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(3), 140);
+}
+
+TEST(StepCost, BeyondTheSizesSeenTheLastSlopeGoesOn) {
+  StepCost cost = MakeCost();
+  cost.Observe({.rows = 2, .compute_ns = 100});
+  cost.Observe({.rows = 4, .compute_ns = 130});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(8), 190);
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(1), 85);
+}
+
+TEST(StepCost, MoreRowsAreNeverExpectedToBeQuicker) {
+  StepCost cost = MakeCost();
+  cost.Observe({.rows = 2, .compute_ns = 130});
+  cost.Observe({.rows = 4, .compute_ns = 100});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(8), 100);
+}
+
+TEST(StepCost, MissingExpertsGrowAsTheUnionDoes) {
+  StepCost cost = MakeCost();
+  cost.Observe({.rows = 1, .compute_ns = 100, .wait_ns = 200, .missing = 10});
+  EXPECT_NEAR(cost.Missing(8), 10 * std::pow(8.0, StepCost::kUnionExponent), 1e-9);
+  EXPECT_NEAR(cost.Ns(8) - cost.ComputeNs(8), 20 * cost.Missing(8), 1e-9);
+}
+
+TEST(StepCost, NoMoreExpertsAreMissingThanARowCanAskFor) {
+  StepCost cost(/*rows_max=*/16, /*missing_max=*/2);
+  cost.Observe({.rows = 8, .missing = 100});
+  EXPECT_LE(cost.Missing(16), 32);
+}
+
+TEST(StepCost, WhatWasNotSeenForLongIsForgotten) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 16; ++i) cost.Observe({.rows = 4, .compute_ns = 900});
+  EXPECT_TRUE(cost.IsSeen(4));
+  for (int i = 0; i < 1000; ++i) cost.Observe({.rows = 1, .compute_ns = 100});
+  EXPECT_FALSE(cost.IsSeen(4));
+  EXPECT_TRUE(cost.IsSeen(1));
+  // Again what one row's cost suggests, so that four rows are worth another try.
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(4), 100 + 3 * 100 * StepCost::kRowShare);
+}
+
+TEST(StepCost, FollowsACacheThatFills) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 100; ++i) cost.Observe({.rows = 1, .wait_ns = 1000, .missing = 10});
+  for (int i = 0; i < 100; ++i) cost.Observe({.rows = 1, .wait_ns = 100, .missing = 1});
+  EXPECT_NEAR(cost.Missing(1), 1, 0.05);
+  EXPECT_NEAR(cost.wait_per_missing_ns(), 100, 1);
+}
+
+}  // namespace
+}  // namespace stoker
