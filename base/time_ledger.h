@@ -26,6 +26,7 @@ enum class Cause : uint8_t {
   kWaitDevice,     // nothing to do until the device has computed
   kHead,           // final norm and output product
   kSampling,       // logits to token
+  kDraft,          // guessing tokens
   kPrefetch,       // guessing experts and asking for them ahead
   kScheduling,     // forming steps, bookkeeping
   kCount,

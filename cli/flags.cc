@@ -15,6 +15,7 @@
 #include "base/units.h"
 #include "cli/parameter_flags.h"
 #include "runtime/choices.h"
+#include "runtime/engine.h"
 
 namespace stoker {
 namespace {
@@ -28,6 +29,17 @@ absl::StatusOr<std::string> ReadAll(std::FILE* file, std::string_view name) {
   while ((count = std::fread(chunk, 1, sizeof chunk, file)) > 0) text.append(chunk, count);
   if (std::ferror(file) == 0) return text;
   return absl::InvalidArgumentError(fmt::format("cannot read {}: {}", name, std::strerror(errno)));
+}
+
+absl::StatusOr<int> ParseDraftLength(std::string_view text) {
+  int length = -1;
+  if (text == "auto") return length;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
+  const bool is_number = error == std::errc() && end == text.data() + text.size();
+  if (is_number && length >= 0 && length <= kDraftLengthMax) return length;
+  return absl::InvalidArgumentError(
+      fmt::format("draft-len is \"{}\", which is not allowed: it must be auto or from 0 to {}",
+                  text, kDraftLengthMax));
 }
 
 }  // namespace
@@ -66,6 +78,7 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);
   DeclareDevice(app);
   DeclareExperts(app);
+  DeclareDrafts(app);
   DeclareParameterFlags(app, TunableRows(), options.settings);
 }
 
@@ -96,6 +109,21 @@ void ModelFlags::DeclareExperts(CLI::App& app) {
   app.add_option("--profile", options.profile,
                  "How often each expert was used, kept between runs to start warm: a file, auto "
                  "(one a model, in this user's cache), none")
+      ->capture_default_str()
+      ->group(group);
+}
+
+void ModelFlags::DeclareDrafts(CLI::App& app) {
+  const std::string group = "Speculation";
+  app.add_option("--draft", options.draft,
+                 fmt::format("What guesses tokens, so that one step can check several: {}, or a "
+                             "dense model of the same vocabulary (FILE.gguf)",
+                             fmt::join(DrafterChoices(), ", ")))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--draft-len", draft_length,
+                 fmt::format("Drafts checked a step: 0 to {}, or auto: as many as pay, if any",
+                             kDraftLengthMax))
       ->capture_default_str()
       ->group(group);
 }
@@ -135,6 +163,7 @@ void ModelFlags::DeclareDevice(CLI::App& app) {
 absl::Status ModelFlags::Check() {
   ASSIGN_OR_RETURN(options.ram, MemoryBudget::Parse("ram", ram));
   RETURN_IF_ERROR(CheckDevice());
+  ASSIGN_OR_RETURN(options.draft_length, ParseDraftLength(draft_length));
   EngineOptions checked = options;
   if (checked.model_path.empty()) checked.model_path = "-";  // a --config file may still name it
   return Validate(checked);

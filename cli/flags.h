@@ -21,6 +21,7 @@ namespace stoker {
 struct ModelFlags {
   EngineOptions options;
   std::string ram = "auto";
+  std::string draft_length = "auto";
   // Empty: not given.
   std::string vram;
   std::string place;
@@ -39,6 +40,7 @@ struct ModelFlags {
  private:
   void DeclareDevice(CLI::App& app);
   void DeclareExperts(CLI::App& app);
+  void DeclareDrafts(CLI::App& app);
   absl::Status CheckDevice();
 };
 

@@ -24,11 +24,11 @@ class TextOutput final : public GenerationOutput {
     return Flush();
   }
 
-  absl::Status Finish(const RunSummary& summary, const Engine&) override {
+  absl::Status Finish(const RunSummary& summary, const Engine& engine) override {
     if (console_.stdout_is_terminal() && !ends_with_newline_) {
       RETURN_IF_ERROR(console_.Print("\n"));
     }
-    console_.Note(FormatSummary(summary));
+    console_.Note(FormatSummary(summary) + FormatDrafts(engine.draft_totals()));
     return absl::OkStatus();
   }
 
@@ -100,6 +100,7 @@ class JsonOutput final : public GenerationOutput {
   absl::Status Finish(const RunSummary& summary, const Engine& engine) override {
     nlohmann::ordered_json record = SummaryJson(summary);
     record["device"] = DeviceJson(engine);
+    record["drafts"] = DraftsJson(engine.draft_totals());
     record["finishes"] = finishes_;
     return console_.Print(JsonLine(record));
   }

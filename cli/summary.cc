@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <vector>
@@ -60,6 +61,35 @@ std::string FormatHints(const HintCounts& hints) {
       "  {:<12}{} experts read on guesses: {} used in time, {} late, {} dropped, {} "
       "evicted unused\n",
       "prefetch", hints.issued, hints.used, hints.late, hints.dropped, hints.wasted);
+}
+
+double Share(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+// "0.81 0.70 0.66": how many were right at each place, if all before them were.
+std::string FormatPlaces(const DraftTotals& drafts) {
+  std::string text;
+  for (size_t place = 0; place < drafts.checked_at.size(); ++place) {
+    if (drafts.checked_at[place] == 0) break;
+    text += fmt::format("{}{:.2f}", text.empty() ? "" : " ",
+                        Share(drafts.right_at[place], drafts.checked_at[place]));
+  }
+  return text;
+}
+
+std::string ReasonText(const DraftTotals& drafts) {
+  if (drafts.has_failed) return "stopped: the drafter failed";
+  if (drafts.fixed_length >= 0) return fmt::format("always {}, as asked", drafts.fixed_length);
+  const Governor::Belief& belief = drafts.belief;
+  if (belief.promise == 0) return "off: too little was drafted to judge";
+  const std::string why = fmt::format(
+      "a first draft is right in {:.0f} % of cases, and a step that checks one takes "
+      "{:.2f} times one that checks none",
+      belief.chance * 100, belief.cost);
+  if (drafts.is_on)
+    return fmt::format("on at the end: {:.2f} times the speed: {}", belief.promise, why);
+  return "off at the end: " + why;
 }
 
 ordered_json PhaseJson(const PhaseSummary& phase) {
@@ -139,6 +169,44 @@ ordered_json DeviceJson(const Engine& engine) {
   const std::optional<LinkRates> links = engine.links();
   if (links.has_value()) json["links_at_end"] = LinksJson(*links);
   return json;
+}
+
+std::string FormatDrafts(const DraftTotals& drafts) {
+  if (drafts.drafter.empty()) return "";
+  std::string text = fmt::format("  {:<12}{} drafted, {} checked, {} right", "drafts",
+                                 drafts.drafted, drafts.checked, drafts.right);
+  if (drafts.checked > 0) {
+    text += fmt::format(" (by place {})", FormatPlaces(drafts));
+  }
+  if (drafts.compared_ns > 0) {
+    text +=
+        fmt::format("; about {} {} in {} of decoding", FormatDuration(std::llabs(drafts.won_ns)),
+                    drafts.won_ns < 0 ? "lost" : "won", FormatDuration(drafts.compared_ns));
+  }
+  return text + fmt::format("; {}\n", ReasonText(drafts));
+}
+
+ordered_json DraftsJson(const DraftTotals& drafts) {
+  if (drafts.drafter.empty()) return nullptr;
+  return {{"drafter", drafts.drafter},
+          {"fixed_length", drafts.fixed_length},
+          {"is_on", drafts.is_on},
+          {"has_failed", drafts.has_failed},
+          {"drafted", drafts.drafted},
+          {"checked", drafts.checked},
+          {"right", drafts.right},
+          {"checked_at", drafts.checked_at},
+          {"right_at", drafts.right_at},
+          {"steps", drafts.steps},
+          {"steps_checked", drafts.steps_checked},
+          {"step_ns", drafts.step_ns},
+          {"draft_ns", drafts.draft_ns},
+          {"ahead_ns", drafts.ahead_ns},
+          {"compared_ns", drafts.compared_ns},
+          {"won_ns", drafts.won_ns},
+          {"promise", drafts.belief.promise},
+          {"chance", drafts.belief.chance},
+          {"cost", drafts.belief.cost}};
 }
 
 std::string FormatCauses(const CauseTimes& causes) {

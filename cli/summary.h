@@ -18,6 +18,11 @@ std::string FormatDevice(const EngineInfo& info);
 // The same, with where experts are now: null without a device.
 nlohmann::ordered_json DeviceJson(const Engine& engine);
 
+// What speculation did, and why it was on or off, in a line; empty without a drafter.
+std::string FormatDrafts(const DraftTotals& drafts);
+// The same: null without a drafter.
+nlohmann::ordered_json DraftsJson(const DraftTotals& drafts);
+
 // Nanoseconds by cause name.
 nlohmann::ordered_json CausesJson(const CauseTimes& causes);
 

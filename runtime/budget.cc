@@ -67,7 +67,8 @@ uint64_t ProcessBytes(const PlannedMachine& machine) {
 
 // Everything but the cache, for these limits.
 MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
-                          const PlannedMachine& machine, uint64_t tokenizer_bytes) {
+                          const PlannedMachine& machine, uint64_t tokenizer_bytes,
+                          const DraftSource& draft) {
   const bool on_device = IsOnDevice(machine);
   const StepLimits limits = ResolveLimits(spec.config, options);
   const WorkspaceNeeds workspace =
@@ -81,6 +82,9 @@ MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
   plan.reader_bytes = kReaderBytes;
   plan.prefetch_bytes =
       Prefetcher::PlanBytes(spec.experts, PrefetcherOptions(spec.config, options));
+  const DraftNeeds drafting =
+      PlanDraft(draft, spec, limits, options, machine.thread_count, on_device);
+  plan.draft_bytes = drafting.host_bytes;
   plan.tokenizer_bytes = tokenizer_bytes;
   if (!options.trace_path.empty()) plan.trace_bytes = TraceRecorder::kPlanBytes;
   if (options.profile != "none") plan.profile_bytes = UsagePlanBytes(spec.experts);
@@ -90,24 +94,26 @@ MemoryPlan PlanFixedParts(const ModelSpec& spec, const EngineOptions& options,
     plan.kv_bytes = kv_bytes;
     return plan;
   }
-  plan.loading_bytes = spec.trunk_bytes;
+  plan.loading_bytes = std::max(spec.trunk_bytes, drafting.loading_bytes);
   plan.device.kind = machine.device_kind;
   plan.device.available_bytes = machine.device.available_bytes;
   plan.device.trunk_bytes = spec.trunk_bytes;
   plan.device.kv_bytes = kv_bytes;
   plan.device.workspace_bytes = workspace.device_bytes;
+  plan.device.draft_bytes = drafting.device_bytes;
   plan.device.driver_bytes = machine.device_kind == kModelled ? 0 : kCudaDriverBytes;
   return plan;
 }
 
 uint64_t FixedBytes(const MemoryPlan& plan) {
   return plan.trunk_bytes + plan.embedding_bytes + plan.kv_bytes + plan.workspace_bytes +
-         plan.reader_bytes + plan.prefetch_bytes + plan.tokenizer_bytes + plan.trace_bytes +
-         plan.profile_bytes + plan.process_bytes;
+         plan.reader_bytes + plan.prefetch_bytes + plan.draft_bytes + plan.tokenizer_bytes +
+         plan.trace_bytes + plan.profile_bytes + plan.process_bytes;
 }
 
 uint64_t FixedBytes(const DevicePlan& plan) {
-  return plan.trunk_bytes + plan.kv_bytes + plan.workspace_bytes + plan.driver_bytes;
+  return plan.trunk_bytes + plan.kv_bytes + plan.workspace_bytes + plan.draft_bytes +
+         plan.driver_bytes;
 }
 
 // With a store of this size, which comes when loading has ended.
@@ -166,12 +172,13 @@ absl::Status BelowMinimum(const Shortage& shortage, const EngineOptions& options
 class Planner {
  public:
   Planner(const ModelSpec& spec, const EngineOptions& options, const PlannedMachine& machine,
-          uint64_t tokenizer_bytes)
+          uint64_t tokenizer_bytes, const DraftSource& draft)
       : spec_(spec),
         options_(options),
         machine_(machine),
         tokenizer_bytes_(tokenizer_bytes),
-        plan_(PlanFixedParts(spec, options, machine, tokenizer_bytes)) {}
+        draft_(draft),
+        plan_(PlanFixedParts(spec, options, machine, tokenizer_bytes, draft)) {}
 
   absl::StatusOr<MemoryPlan> Plan() {
     uint64_t vram_slot_bytes = 0;
@@ -195,7 +202,7 @@ class Planner {
   MemoryPlan AtContext(int context) const {
     EngineOptions shorter = options_;
     shorter.context = context;
-    return PlanFixedParts(spec_, shorter, machine_, tokenizer_bytes_);
+    return PlanFixedParts(spec_, shorter, machine_, tokenizer_bytes_, draft_);
   }
 
   absl::Status PlanDevice();
@@ -209,6 +216,7 @@ class Planner {
   const EngineOptions& options_;
   const PlannedMachine& machine_;
   const uint64_t tokenizer_bytes_;
+  const DraftSource& draft_;
   MemoryPlan plan_;
 };
 
@@ -378,8 +386,9 @@ uint64_t TokenizerBytes(const GgufModel& gguf) {
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions& options,
-                                      const PlannedMachine& machine, uint64_t tokenizer_bytes) {
-  return Planner(spec, options, machine, tokenizer_bytes).Plan();
+                                      const PlannedMachine& machine, uint64_t tokenizer_bytes,
+                                      const DraftSource& draft) {
+  return Planner(spec, options, machine, tokenizer_bytes, draft).Plan();
 }
 
 }  // namespace stoker

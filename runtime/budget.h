@@ -13,6 +13,7 @@
 #include "device/topology.h"
 #include "io/gguf.h"
 #include "model/model.h"
+#include "runtime/draft_source.h"
 #include "runtime/options.h"
 
 namespace stoker {
@@ -25,6 +26,7 @@ struct DevicePlan {
   uint64_t trunk_bytes = 0;      // resident weights
   uint64_t kv_bytes = 0;
   uint64_t workspace_bytes = 0;
+  uint64_t draft_bytes = 0;    // the draft model, with its cache and workspace
   uint64_t slot_bytes = 0;     // of experts
   uint64_t driver_bytes = 0;   // left to the driver: a stated margin
   uint64_t total_bytes = 0;    // sum of the above; all but the driver's is taken, to the byte
@@ -42,6 +44,7 @@ struct MemoryPlan {
   uint64_t workspace_bytes = 0;
   uint64_t reader_bytes = 0;     // queues of the reader
   uint64_t prefetch_bytes = 0;   // what guessing experts takes
+  uint64_t draft_bytes = 0;      // what drafting takes, a draft model included
   uint64_t tokenizer_bytes = 0;  // vocabulary tables, estimated from their size in the file
   uint64_t trace_bytes = 0;      // what recording the run takes
   uint64_t profile_bytes = 0;    // what counting uses, and a warm start, take
@@ -76,11 +79,12 @@ PlannedMachine ThisMachine(int thread_count, absl::Span<const size_t> alignments
 // string in the metadata, and a piece or a pair in the tokenizer's tables.
 uint64_t TokenizerBytes(const GgufModel& gguf);
 
-// ResourceExhausted when a budget is below the minimum, or that of VRAM above what the device has
-// left, with a table of what takes it. FailedPrecondition when the device is to compute all experts
-// and has no room for any.
+// `draft` is that of the options. ResourceExhausted when a budget is below the minimum, or that of
+// VRAM above what the device has left, with a table of what takes it. FailedPrecondition when the
+// device is to compute all experts and has no room for any.
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelSpec& spec, const EngineOptions& options,
-                                      const PlannedMachine& machine, uint64_t tokenizer_bytes);
+                                      const PlannedMachine& machine, uint64_t tokenizer_bytes,
+                                      const DraftSource& draft);
 
 // The plan as a table for people.
 std::string FormatPlan(const MemoryPlan& plan);

@@ -3,6 +3,8 @@
 
 #include "cache/policy.h"
 #include "prefetch/prefetcher.h"
+#include "speculative/drafter.h"
+#include "speculative/governor.h"
 
 namespace stoker {
 namespace {
@@ -30,12 +32,23 @@ std::vector<std::string> PredictorChoices() {
   return names;
 }
 
+std::vector<std::string> DrafterChoices() {
+  std::vector<std::string> names;
+  for (const DrafterRow& row : Drafters()) {
+    if (row.needs != DrafterRow::Needs::kModel) names.emplace_back(row.name);
+  }
+  return names;
+}
+
 std::vector<TunableRow> TunableRows() {
   std::vector<TunableRow> rows;
   AddTunable(Policies(), rows);
   AddTunable(Admissions(), rows);
   AddTunable(Predictors(), rows);
+  AddTunable(Drafters(), rows);
   rows.push_back({"hints", "guessing experts, whoever predicts them", PrefetchParameters()});
+  rows.push_back({"draft", "how many drafts are checked, whoever makes them",
+                  absl::MakeConstSpan(Governor::kParameters)});
   return rows;
 }
 

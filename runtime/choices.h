@@ -19,6 +19,9 @@ std::vector<std::string> AdmissionChoices();
 // Values of EngineOptions::prefetch.
 std::vector<std::string> PredictorChoices();
 
+// Values of EngineOptions::draft beside the path of a file.
+std::vector<std::string> DrafterChoices();
+
 // A row of a registry, as far as it can be tuned.
 struct TunableRow {
   std::string_view name;

@@ -4,6 +4,7 @@
 // alone (docs/ARCHITECTURE.md, Exact).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,6 +25,8 @@
 #include "model/step_observer.h"
 #include "runtime/budget.h"
 #include "runtime/options.h"
+#include "speculative/drafter.h"
+#include "speculative/governor.h"
 #include "tokenizer/tokenizer.h"
 
 namespace stoker {
@@ -55,6 +58,10 @@ struct StepRecord {
   int64_t wall_ns = 0;
   int prompt_rows = 0;            // rows that were prompt
   int decode_rows = 0;            // rows that were the newest token of a sequence
+  int draft_rows = 0;             // rows that were drafts to check
+  int drafts_right = 0;           // of those, right: tokens that came without a step of their own
+  int64_t predicted_ns = 0;       // what was expected of it, drafting left out; 0: nothing
+  int64_t wasted_ns = 0;          // of wall_ns, spent on drafts that were wrong: an estimate
   int tokens = 0;                 // tokens that came of it; 0 also when the step failed
   CauseTimes causes = {};         // sums to wall_ns
   int64_t system_ns = 0;          // system CPU time of the process meanwhile, over all threads
@@ -68,6 +75,25 @@ struct StepRecord {
   uint64_t device_experts = 0;
   int64_t drive_busy_ns = 0;             // at least one read of an expert was under way
   std::vector<MissRecord> worst_misses;  // slowest first, a few
+};
+
+// What speculation did since the start.
+struct DraftTotals {
+  std::string drafter;    // as the user named it; empty: there is none
+  int fixed_length = -1;  // not negative: always so many drafts are checked
+  bool is_on = false;     // else: drafts are being checked now
+  bool has_failed = false;
+  uint64_t drafted = 0, checked = 0, right = 0;
+  // By place in the draft: those checked whose predecessors were right, and the right ones of them.
+  std::array<uint64_t, kDraftLengthMax> checked_at = {}, right_at = {};
+  uint64_t steps = 0;          // that only decoded
+  uint64_t steps_checked = 0;  // of those, with drafts to check
+  int64_t step_ns = 0;         // of those steps, with drafting
+  int64_t draft_ns = 0;        // of that, drafting while nothing else went on
+  int64_t ahead_ns = 0;        // drafting in the time of waits for experts
+  Governor::Belief belief;     // why it is on or off
+  int64_t compared_ns = 0;     // of steps that could be compared with ones without drafts
+  int64_t won_ns = 0;  // against the same tokens without drafts, as predicted; negative: lost
 };
 
 struct EngineInfo {
@@ -99,6 +125,8 @@ class Engine {
     std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
     // Hears what the routers decide; must outlive the engine.
     StepObserver* observer = nullptr;
+    // Drafts in place of what the options name, which must name a drafter.
+    std::function<std::unique_ptr<Drafter>(const DrafterParts& parts)> make_drafter;
     // Sees the logits of each token before it is sampled.
     std::function<void(SequenceId sequence, absl::Span<const float> logits)> see_logits;
   };
@@ -142,6 +170,7 @@ class Engine {
                                 const std::function<absl::Status(const EvaluatedRows&)>& sink) = 0;
 
   virtual const CacheCounts& cache_counts() const = 0;
+  virtual DraftTotals draft_totals() const = 0;
   // What experts are placed by now: as found at start, then as steps have shown.
   virtual std::optional<LinkRates> links() const = 0;
   virtual void Report(CounterVisitor& visitor) const = 0;

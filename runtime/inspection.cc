@@ -8,6 +8,7 @@
 #include "device/topology.h"
 #include "io/block_reader.h"
 #include "runtime/device_choice.h"
+#include "runtime/draft_source.h"
 #include "runtime/team_options.h"
 #include "tokenizer/tokenizer.h"
 
@@ -37,8 +38,9 @@ absl::StatusOr<MemoryPlan> PlanOf(const GgufModel& gguf, const ModelSpec& spec,
   ASSIGN_OR_RETURN(const std::vector<size_t> alignments, Alignments(gguf, options));
   const int threads = TeamOptions(ReadTopology(), options.threads).thread_count;
   ASSIGN_OR_RETURN(const ChosenDevice chosen, ChooseDevice(options));
+  ASSIGN_OR_RETURN(const DraftSource draft, OpenDraftSource(options, gguf, spec));
   return PlanMemory(spec, options, ThisMachine(threads, alignments, chosen.device.get()),
-                    TokenizerBytes(gguf));
+                    TokenizerBytes(gguf), draft);
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ LocalEngine::LocalEngine(EngineParts parts)
     output_.hidden_block_stride = static_cast<int64_t>(parts_.limits.evaluate_rows) * config.hidden;
   }
   rows_.reserve(static_cast<size_t>(parts_.limits.step_rows_max()));
-  events_.reserve(static_cast<size_t>(parts_.limits.sequence_count));
+  events_.reserve(static_cast<size_t>(parts_.limits.decode_rows_max()));
+  drafting_.reserve(static_cast<size_t>(parts_.limits.sequence_count));
   record_.worst_misses.reserve(kWorstMissesMax);
 }
 
@@ -53,6 +54,7 @@ absl::StatusOr<absl::Span<const TokenEvent>> LocalEngine::Step() {
   events_.clear();
   last_error_ = absl::OkStatus();
   EndCancelled();
+  if (parts_.speculation != nullptr) DraftTokens();
   const absl::Span<const StepPart> plan = scheduler_.Plan();
   if (!plan.empty()) {
     BuildRows(plan);
@@ -86,6 +88,10 @@ void LocalEngine::BeginRecord() {
   system_before_ns_ = parts_.system_time_ns();
   record_.prompt_rows = 0;
   record_.decode_rows = 0;
+  record_.draft_rows = 0;
+  record_.drafts_right = 0;
+  record_.predicted_ns = 0;
+  record_.wasted_ns = 0;
   record_.tokens = 0;
   record_.worst_misses.clear();
 }
@@ -113,6 +119,7 @@ void LocalEngine::EndRecord() {
   parts_.ledger->Switch(Cause::kOther);
   record_.causes = parts_.ledger->Take();
   record_.wall_ns = std::accumulate(record_.causes.begin(), record_.causes.end(), int64_t{0});
+  if (parts_.speculation != nullptr) parts_.speculation->EndStep(record_);
   if (parts_.recorder != nullptr) EndTrace();
 }
 
@@ -134,27 +141,49 @@ absl::Status LocalEngine::Forward(bool want_hidden) {
   if (parts_.cache != nullptr) parts_.cache->BeginStep(step_);
   StepOutput output = output_;
   if (!want_hidden) output.hidden = nullptr;
-  ExpertProvider& experts = parts_.cache != nullptr ? *parts_.cache : *parts_.no_experts;
   StepObserver* const observer = parts_.observers.empty() ? nullptr : &parts_.observers;
   const absl::Status status =
-      parts_.model->Forward(rows_, *parts_.kv, experts, observer, parts_.ledger.get(), output);
+      parts_.model->Forward(rows_, *parts_.kv, Experts(), observer, parts_.ledger.get(), output);
   if (parts_.prefetcher != nullptr) parts_.prefetcher->EndStep();
   return WithContext(status, fmt::format("step {}", step_));
+}
+
+ExpertProvider& LocalEngine::Experts() {
+  if (parts_.drafting_store != nullptr) return *parts_.drafting_store;
+  if (parts_.cache != nullptr) return *parts_.cache;
+  return parts_.no_experts;
+}
+
+// Gives the decoding sequences drafts for the step to check.
+void LocalEngine::DraftTokens() {
+  drafting_.clear();
+  for (const StepPart& part : scheduler_.Decoding()) {
+    drafting_.push_back({.sequence = Find(part.sequence), .slot = part.slot});
+  }
+  parts_.speculation->Draft(absl::MakeSpan(drafting_));
+  for (const Speculation::Item& item : drafting_) {
+    scheduler_.Check(item.sequence->id(), item.check);
+  }
+  if (parts_.speculation->status().ok() || drafting_failed_) return;
+  drafting_failed_ = true;
+  parts_.info.late_notices.push_back(
+      fmt::format("drafting has stopped: {}", MessageOf(parts_.speculation->status())));
 }
 
 void LocalEngine::BuildRows(absl::Span<const StepPart> plan) {
   rows_.clear();
   for (const StepPart& part : plan) {
     if (part.first == 0) parts_.kv->Truncate(part.slot, 0);
-    const absl::Span<const TokenId> tokens = Find(part.sequence)->tokens();
+    const TokenId* const tokens = Find(part.sequence)->data();  // and drafts
     for (int row = 0; row < part.rows; ++row) {
       const int position = part.first + row;
-      rows_.push_back({.token = tokens[static_cast<size_t>(position)],
+      rows_.push_back({.token = tokens[position],
                        .sequence = part.slot,
                        .position = position,
-                       .wants_logits = part.wants_token && row == part.rows - 1});
+                       .wants_logits = part.wants_token && row >= part.rows - 1 - part.drafts});
     }
-    (part.is_prompt ? record_.prompt_rows : record_.decode_rows) += part.rows;
+    (part.is_prompt ? record_.prompt_rows : record_.decode_rows) += part.rows - part.drafts;
+    record_.draft_rows += part.drafts;
     if (parts_.recorder != nullptr) {
       parts_.recorder->AddRows({.sequence = part.sequence - 1,
                                 .first_position = part.first,
@@ -175,28 +204,60 @@ void LocalEngine::EndCancelled() {
 void LocalEngine::SampleTokens(absl::Span<const StepPart> plan) {
   const CauseScope scope(parts_.ledger.get(), Cause::kSampling);
   scheduler_.Done();
-  const auto vocab = static_cast<size_t>(spec().config.vocab_count);
   float* logits = output_.logits;
   for (const StepPart& part : plan) {
     if (!part.wants_token) continue;
-    SampleToken(*Find(part.sequence), {logits, vocab});
-    logits += vocab;
+    SamplePart(part, logits);
+    logits += int64_t{1 + part.drafts} * spec().config.vocab_count;
   }
 }
 
-void LocalEngine::SampleToken(Sequence& sequence, absl::Span<float> logits) {
-  if (parts_.see_logits) parts_.see_logits(sequence.id(), logits);
-  const absl::StatusOr<TokenId> token =
-      sampler_.Sample(logits, sequence.tokens(), sequence.sampling());
-  if (!token.ok()) {
-    last_error_ = WithContext(token.status(), fmt::format("sequence {}", sequence.id()));
-    Finish(sequence, FinishReason::kFailed);
+// The newest token's row gives a token; as long as that is the draft in the next row, so does that
+// row.
+void LocalEngine::SamplePart(const StepPart& part, float* logits) {
+  Sequence& sequence = *Find(part.sequence);
+  const int drafts_before = sequence.draft_count();
+  int tokens = 0, right = 0;
+  bool is_running = true;
+  // A token that was a draft is what the next row was computed from.
+  while (is_running && right == tokens && tokens <= part.drafts) {
+    is_running = SampleToken(sequence, logits);
+    ++tokens;
+    if (tokens <= part.drafts && sequence.was_drafted()) ++right;
+    logits += spec().config.vocab_count;
+  }
+  record_.drafts_right += right;
+  if (parts_.speculation != nullptr) {
+    parts_.speculation->OnTokens({.sequence = &sequence,
+                                  .slot = part.slot,
+                                  .checked = part.drafts,
+                                  .right = right,
+                                  .drafts_before = drafts_before});
+  }
+  if (!is_running) {
+    Forget(part.sequence);
     return;
   }
+  scheduler_.Grow(part.sequence, tokens);
+  if (tokens <= part.drafts) {
+    parts_.kv->Truncate(part.slot, static_cast<int>(sequence.tokens().size()) - 1);
+  }
+}
+
+// Whether the sequence goes on.
+bool LocalEngine::SampleToken(Sequence& sequence, float* logits) {
+  const absl::Span<float> row(logits, static_cast<size_t>(spec().config.vocab_count));
+  if (parts_.see_logits) parts_.see_logits(sequence.id(), row);
+  const absl::StatusOr<TokenId> token =
+      sampler_.Sample(row, sequence.tokens(), sequence.sampling());
+  if (!token.ok()) {
+    last_error_ = WithContext(token.status(), fmt::format("sequence {}", sequence.id()));
+    events_.push_back(sequence.End(FinishReason::kFailed));
+    return false;
+  }
   ++record_.tokens;
-  scheduler_.Grow(sequence.id());
   events_.push_back(sequence.Accept(*token));
-  if (events_.back().finish != FinishReason::kNone) Forget(sequence.id());
+  return events_.back().finish == FinishReason::kNone;
 }
 
 void LocalEngine::FailAll(absl::Span<const StepPart> plan) {
@@ -278,6 +339,10 @@ const CacheCounts& LocalEngine::cache_counts() const {
   return parts_.cache != nullptr ? parts_.cache->counts() : kNoCounts;
 }
 
+DraftTotals LocalEngine::draft_totals() const {
+  return parts_.speculation != nullptr ? parts_.speculation->totals() : DraftTotals();
+}
+
 std::optional<LinkRates> LocalEngine::links() const {
   if (!parts_.info.links.has_value() || parts_.cache == nullptr) return {};
   return parts_.cache->rates();
@@ -290,6 +355,7 @@ void LocalEngine::Report(CounterVisitor& visitor) const {
                 static_cast<double>(sequences_.size()) - scheduler_.waiting_count());
   if (parts_.cache != nullptr) parts_.cache->Report(visitor);
   if (parts_.prefetcher != nullptr) parts_.prefetcher->Report(visitor);
+  if (parts_.speculation != nullptr) parts_.speculation->Report(visitor);
   parts_.expert_reader->Report(visitor);
   if (parts_.device != nullptr) parts_.device->Report(visitor);
 }

@@ -14,11 +14,14 @@
 #include "io/block_reader.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "runtime/drafting_store.h"
 #include "runtime/engine.h"
+#include "runtime/no_experts.h"
 #include "runtime/prefetch_observer.h"
 #include "runtime/sampler.h"
 #include "runtime/scheduler.h"
 #include "runtime/sequence.h"
+#include "runtime/speculation.h"
 #include "runtime/step_limits.h"
 #include "runtime/step_observers.h"
 #include "runtime/trace/trace_recorder.h"
@@ -46,14 +49,17 @@ struct EngineParts {
   double device_memory_rate = 0;  // 0: not known
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
-  std::unique_ptr<ExpertProvider> no_experts;  // what a dense model is given
-  std::unique_ptr<TraceRecorder> recorder;     // null when the run is not recorded
-  std::unique_ptr<ExpertCache> cache;          // null for a dense model
-  std::unique_ptr<Prefetcher> prefetcher;      // null without a predictor
+  NoExperts no_experts;                     // what a dense model is given
+  std::unique_ptr<TraceRecorder> recorder;  // null when the run is not recorded
+  std::unique_ptr<ExpertCache> cache;       // null for a dense model
+  std::unique_ptr<Prefetcher> prefetcher;   // null without a predictor
   std::unique_ptr<PrefetchObserver> prefetch_observer;
-  std::unique_ptr<UsageRecorder> usage;  // null when no profile is kept
-  StepObservers observers;               // of what the routers decide
-  HostBuffer outputs;                    // StepOutput's logits, then hidden states
+  std::unique_ptr<UsageRecorder> usage;           // null when no profile is kept
+  StepObservers observers;                        // of what the routers decide
+  HostBuffer outputs;                             // StepOutput's logits, then hidden states
+  std::unique_ptr<BlockReader> draft_reader;      // of a draft model
+  std::unique_ptr<Speculation> speculation;       // null when nothing drafts
+  std::unique_ptr<DraftingStore> drafting_store;  // null without speculation or experts
   std::function<void(SequenceId, absl::Span<const float>)> see_logits;  // may be empty
 };
 
@@ -75,6 +81,7 @@ class LocalEngine final : public Engine {
   absl::Status Evaluate(absl::Span<const TokenId> ids, bool want_hidden,
                         const std::function<absl::Status(const EvaluatedRows&)>& sink) override;
   const CacheCounts& cache_counts() const override;
+  DraftTotals draft_totals() const override;
   std::optional<LinkRates> links() const override;
   void Report(CounterVisitor& visitor) const override;
 
@@ -90,10 +97,13 @@ class LocalEngine final : public Engine {
   void EndTrace();
   void EndUsage();
   absl::Status Forward(bool want_hidden);
+  ExpertProvider& Experts();
+  void DraftTokens();
   void BuildRows(absl::Span<const StepPart> plan);
   void EndCancelled();
   void SampleTokens(absl::Span<const StepPart> plan);
-  void SampleToken(Sequence& sequence, absl::Span<float> logits);
+  void SamplePart(const StepPart& part, float* logits);
+  bool SampleToken(Sequence& sequence, float* logits);
   void FailAll(absl::Span<const StepPart> plan);
   void Finish(Sequence& sequence, FinishReason reason);
   Sequence* Find(SequenceId id);
@@ -111,6 +121,7 @@ class LocalEngine final : public Engine {
   std::vector<std::unique_ptr<Sequence>> sequences_;  // waiting and running, by arrival
   std::vector<SequenceId> cancelled_;                 // to be ended by the next step
   std::vector<StepRow> rows_;
+  std::vector<Speculation::Item> drafting_;  // sequences that may have drafts
   std::vector<TokenEvent> events_;
   absl::Status last_error_;
   StepRecord record_;
@@ -118,6 +129,7 @@ class LocalEngine final : public Engine {
   int64_t system_before_ns_ = 0;
   bool trace_failed_ = false;
   bool usage_failed_ = false;
+  bool drafting_failed_ = false;
 };
 
 }  // namespace stoker

@@ -23,20 +23,6 @@
 namespace stoker {
 namespace {
 
-// A dense model asks for no experts.
-class NoExperts final : public ExpertProvider {
- public:
-  int pins_max(int) const override { return 1; }
-  absl::Status Request(int layer, absl::Span<const int32_t>, absl::Span<const int32_t>) override {
-    return absl::InternalError(fmt::format("layer {} of a dense model asked for experts", layer));
-  }
-  absl::StatusOr<int> Collect(absl::Span<ExpertRef>, Wait) override { return 0; }
-  int outstanding() const override { return 0; }
-
- protected:
-  void Unpin(int32_t) override {}
-};
-
 void AddNotice(EngineInfo& info, std::string notice) {
   if (notice.empty()) return;
   if (std::find(info.notices.begin(), info.notices.end(), notice) != info.notices.end()) return;
@@ -115,11 +101,12 @@ std::vector<size_t> Alignments(const GgufModel& gguf, const EngineParts& parts) 
 }
 
 absl::StatusOr<MemoryPlan> Plan(const GgufModel& gguf, const ModelSpec& spec,
-                                const EngineOptions& options, const EngineParts& parts) {
+                                const EngineOptions& options, const EngineParts& parts,
+                                const DraftSource& draft) {
   const std::vector<size_t> alignments = Alignments(gguf, parts);
   const PlannedMachine machine =
       ThisMachine(parts.team->thread_count(), alignments, parts.device.get());
-  return PlanMemory(spec, options, machine, TokenizerBytes(gguf));
+  return PlanMemory(spec, options, machine, TokenizerBytes(gguf), draft);
 }
 
 // Guesses of later routers are computed where the trunk is, and only the processor knows how.
@@ -208,7 +195,6 @@ absl::Status TakeStore(const GgufModel& gguf, const ModelSpec& spec, const Engin
                        EngineParts& parts) {
   const Prefetcher::Options prefetch = PrefetcherOptions(spec.config, options);
   if (spec.experts.expert_count() == 0) {
-    parts.no_experts = std::make_unique<NoExperts>();
     if (!prefetch.choice.is_none()) {
       AddNotice(parts.info, fmt::format("prefetch is \"{}\", but the model is dense: it has no "
                                         "experts to guess",
@@ -272,6 +258,51 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
   return TakeStore(gguf, planned, options, parts);
 }
 
+// The draft model, if there is one, beside the target.
+absl::StatusOr<DraftModel> LoadDraftModel(DraftSource& source, const EngineOptions& options,
+                                          EngineParts& parts) {
+  DraftModel draft;
+  if (!source.spec.has_value()) return draft;
+  KvCache::Options kv_options = KvOptions(parts.limits, options);
+  kv_options.device = parts.device.get();
+  ASSIGN_OR_RETURN(KvCache kv, KvCache::Create(source.spec->config, kv_options));
+  draft.kv = std::make_unique<KvCache>(std::move(kv));
+  ASSIGN_OR_RETURN(parts.draft_reader, OpenReader(options, parts.info));
+  absl::StatusOr<std::unique_ptr<Model>> model =
+      Model::Load(*source.gguf, *std::move(source.spec), DraftModelOptions(parts.limits),
+                  *parts.ops, *parts.team, *parts.draft_reader, nullptr,
+                  {.device = parts.device.get(), .ops = parts.device_ops});
+  if (!model.ok()) return WithContext(model.status(), "the draft model");
+  draft.model = *std::move(model);
+  return draft;
+}
+
+// Who drafts, and what decides how much.
+absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
+                          const Engine::Parts& given, EngineParts& parts) {
+  if (source.is_none()) return absl::OkStatus();
+  const ModelSpec& spec = parts.model->spec();
+  parts.speculation = std::make_unique<Speculation>(
+      Speculation::Parts{.name = options.draft,
+                         .governor = GovernorOptions(source, spec, parts.limits, options),
+                         .clock = parts.clock,
+                         .ledger = parts.ledger.get(),
+                         .vocab_count = spec.config.vocab_count,
+                         .context = parts.limits.context});
+  DrafterParts drafter = DraftShape(spec, parts.limits);
+  ASSIGN_OR_RETURN(drafter.own, LoadDraftModel(source, options, parts));
+  drafter.chooser = parts.speculation.get();
+  drafter.ledger = parts.ledger.get();
+  drafter.experts = &parts.no_experts;
+  const auto make = source.choice.row->make;
+  parts.speculation->Take(given.make_drafter ? given.make_drafter(drafter)
+                                             : make(std::move(drafter), source.choice.values));
+  if (parts.cache != nullptr) {
+    parts.drafting_store = std::make_unique<DraftingStore>(*parts.cache, *parts.speculation);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model::Progress& progress,
                                       const Engine::Parts& given) {
   EngineParts parts;
@@ -301,9 +332,11 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   parts.info.threads = parts.team->thread_count();
 
   RETURN_IF_ERROR(OpenDeviceOf(options, given, parts));
-  ASSIGN_OR_RETURN(parts.info.plan, Plan(gguf, spec, options, parts));
+  ASSIGN_OR_RETURN(DraftSource draft, OpenDraftSource(options, gguf, spec));
+  ASSIGN_OR_RETURN(parts.info.plan, Plan(gguf, spec, options, parts, draft));
   RETURN_IF_ERROR(OpenTrace(gguf, spec, options, parts));
   RETURN_IF_ERROR(TakeMemory(gguf, std::move(spec), options, given, progress, parts));
+  RETURN_IF_ERROR(TakeDrafting(std::move(draft), options, given, parts));
   AddNotice(parts.info, parts.trunk_reader->notice());
   AddNotice(parts.info, parts.expert_reader->notice());
   parts.info.load_ns = parts.clock->NowNs() - start_ns;

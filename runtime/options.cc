@@ -14,6 +14,8 @@
 #include "cache/policy.h"
 #include "kernels/backends.h"
 #include "prefetch/prefetcher.h"
+#include "speculative/drafter.h"
+#include "speculative/governor.h"
 
 namespace stoker {
 namespace {
@@ -112,6 +114,17 @@ absl::Status CheckModelledDrive(const ModelledDriveOptions& o) {
       "drive, and there is none\n  try: --modelled-drive 200MB/s too");
 }
 
+absl::Status CheckDraft(const EngineOptions& o) {
+  ASSIGN_OR_RETURN(const DrafterChoice drafter, ChooseDrafter(o.draft, o.settings));
+  RETURN_IF_ERROR(ChooseParameters("draft", Governor::kParameters, o.settings).status());
+  RETURN_IF_ERROR(CheckInt("draft_len", o.draft_length, -1, kDraftLengthMax,
+                           " (-1 or auto: chosen as the run goes)"));
+  if (!drafter.is_none() || o.draft_length <= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("draft_len is {}, but draft is none: nothing drafts\n  try: --draft ngram too",
+                  o.draft_length));
+}
+
 }  // namespace
 
 absl::StatusOr<PlaceRule> ParsePlaceRule(std::string_view text) {
@@ -162,6 +175,7 @@ absl::Status Validate(const EngineOptions& o) {
   RETURN_IF_ERROR(ChoosePolicy(o.vram_policy_or_policy(), o.settings).status());
   RETURN_IF_ERROR(ChooseAdmission(o.admission, o.settings).status());
   RETURN_IF_ERROR(ChoosePrefetch(o.prefetch, o.settings).status());
+  RETURN_IF_ERROR(CheckDraft(o));
   RETURN_IF_ERROR(CheckInt("chunk", o.chunk, 0, kRowsMax, " (0: the whole prompt)"));
   RETURN_IF_ERROR(CheckIsa(o.isa));
   RETURN_IF_ERROR(CheckChoice("io", o.io, {"uring", "pread", "auto"}));

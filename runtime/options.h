@@ -73,12 +73,14 @@ struct EngineOptions {
   std::string trace_path;  // where every routing decision and step is recorded; empty: nowhere
   // Of the trace: without the routers' weights, less than half the bytes.
   bool trace_ids_only = false;
-  int chunk = 512;           // prompt tokens a step; 0: all
-  std::string isa = "auto";  // scalar, avx2, avx512, auto (reference too)
-  std::string io = "auto";   // uring, pread, auto
-  std::string kv = "f16";    // f16, f32
-  int context = 0;           // positions per sequence; 0: the model's own, 512 to 4096
-  int sequences_max = 1;     // sequences that may run at once
+  std::string draft = "none";  // as ChooseDrafter
+  int draft_length = -1;       // drafts checked a step and sequence; -1: chosen as the run goes
+  int chunk = 512;             // prompt tokens a step; 0: all
+  std::string isa = "auto";    // scalar, avx2, avx512, auto (reference too)
+  std::string io = "auto";     // uring, pread, auto
+  std::string kv = "f16";      // f16, f32
+  int context = 0;             // positions per sequence; 0: the model's own, 512 to 4096
+  int sequences_max = 1;       // sequences that may run at once
   int logits_rows_max =
       0;  // rows of a step whose logits are wanted (logits, perplexity); 0: one per sequence
   bool hidden_states = false;  // Evaluate may be asked for hidden states (their memory is planned)

@@ -69,6 +69,7 @@ void AppendFixedRows(std::string& table, const MemoryPlan& plan) {
   AppendRow(table, "workspace", plan.workspace_bytes);
   AppendRow(table, "readers", plan.reader_bytes);
   if (plan.prefetch_bytes > 0) AppendRow(table, "prefetch", plan.prefetch_bytes);
+  if (plan.draft_bytes > 0) AppendRow(table, "drafts", plan.draft_bytes);
   AppendRow(table, "tokenizer", plan.tokenizer_bytes);
   if (plan.trace_bytes > 0) AppendRow(table, "trace", plan.trace_bytes);
   if (plan.profile_bytes > 0) AppendRow(table, "usage profile", plan.profile_bytes);
@@ -79,6 +80,7 @@ void AppendFixedRows(std::string& table, const DevicePlan& plan, int context) {
   AppendRow(table, "resident weights", plan.trunk_bytes);
   AppendRow(table, "kv cache", plan.kv_bytes, fmt::format("context {}", context));
   AppendRow(table, "workspace", plan.workspace_bytes);
+  if (plan.draft_bytes > 0) AppendRow(table, "draft model", plan.draft_bytes);
   if (plan.driver_bytes > 0) AppendRow(table, "driver", plan.driver_bytes, "left free for it");
 }
 

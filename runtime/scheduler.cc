@@ -2,6 +2,7 @@
 #include "runtime/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -25,23 +26,40 @@ void Scheduler::Remove(SequenceId id) {
   entries_.erase(entries_.begin() + (entry - entries_.data()));
 }
 
+absl::Span<const StepPart> Scheduler::Decoding() {
+  plan_.clear();
+  for (const Entry& entry : entries_) {
+    if (entry.slot < 0 || entry.done < entry.prompt_count) continue;
+    plan_.push_back({.sequence = entry.id, .slot = entry.slot, .first = entry.done, .rows = 1});
+  }
+  return plan_;
+}
+
+void Scheduler::Check(SequenceId id, int drafts) {
+  Entry* entry = Find(id);
+  CHECK(entry != nullptr && entry->known == entry->done + 1);
+  entry->drafts = drafts;
+}
+
 absl::Span<const StepPart> Scheduler::Plan() {
   PlaceWaiting();
   plan_.clear();
   int prompt_room = chunk_;
-  for (const Entry& entry : entries_) {
+  for (Entry& entry : entries_) {
     if (entry.slot < 0) continue;
     const bool is_prompt = entry.done < entry.prompt_count;
     const int left = entry.known - entry.done;
     const int rows = is_prompt ? std::min(left, prompt_room) : left;
     if (rows == 0) continue;
     if (is_prompt) prompt_room -= rows;
+    const int drafts = std::exchange(entry.drafts, 0);
     plan_.push_back({.sequence = entry.id,
                      .slot = entry.slot,
                      .first = entry.done,
-                     .rows = rows,
+                     .rows = rows + drafts,
                      .is_prompt = is_prompt,
-                     .wants_token = rows == left});
+                     .wants_token = rows == left,
+                     .drafts = drafts});
   }
   return plan_;
 }
@@ -49,14 +67,15 @@ absl::Span<const StepPart> Scheduler::Plan() {
 void Scheduler::Done() {
   for (const StepPart& part : plan_) {
     Entry* entry = Find(part.sequence);
-    if (entry != nullptr) entry->done += part.rows;
+    if (entry != nullptr) entry->done += part.rows - part.drafts;
   }
 }
 
-void Scheduler::Grow(SequenceId id) {
+void Scheduler::Grow(SequenceId id, int tokens) {
   Entry* entry = Find(id);
-  CHECK(entry != nullptr && entry->done == entry->known);
-  ++entry->known;
+  CHECK(entry != nullptr && entry->done == entry->known && tokens >= 1);
+  entry->known += tokens;
+  entry->done += tokens - 1;
 }
 
 int Scheduler::waiting_count() const {

@@ -41,13 +41,23 @@ Sequence::Sequence(SequenceId id, SequenceRequest request, const Tokenizer& toke
       tokenizer_(tokenizer),
       context_(context),
       text_(std::move(request_.stops)) {
-  tokens_.reserve(static_cast<size_t>(context) + 1);
-  tokens_.assign(request_.prompt.begin(), request_.prompt.end());
+  tokens_.resize(static_cast<size_t>(context) + 1);
+  token_count_ = prompt_count();
+  std::copy(request_.prompt.begin(), request_.prompt.end(), tokens_.begin());
+}
+
+int Sequence::DraftRoom() const {
+  const int64_t left = request_.tokens_max - (token_count_ - prompt_count());
+  return static_cast<int>(std::clamp<int64_t>(left - 1, 0, context_ - token_count_));
 }
 
 TokenEvent Sequence::Accept(TokenId token) {
-  const bool is_first = tokens_.size() == request_.prompt.size();
-  tokens_.push_back(token);
+  const bool is_first = token_count_ == prompt_count();
+  TokenId& next = tokens_[static_cast<size_t>(token_count_)];
+  was_drafted_ = draft_count_ > 0 && next == token;
+  draft_count_ = was_drafted_ ? draft_count_ - 1 : 0;
+  next = token;
+  ++token_count_;
   TokenEvent event;
   event.sequence = id_;
   event.token = token;
@@ -67,13 +77,12 @@ TokenEvent Sequence::End(FinishReason reason) {
 }
 
 FinishReason Sequence::ReasonToEnd() const {
-  if (request_.stop_at_end && tokenizer_.IsEndOfGeneration(tokens_.back())) {
+  if (request_.stop_at_end && tokenizer_.IsEndOfGeneration(tokens().back())) {
     return FinishReason::kEnd;
   }
-  const size_t generated = tokens_.size() - request_.prompt.size();
-  if (generated >= static_cast<size_t>(request_.tokens_max)) return FinishReason::kLength;
-  // The newest token, at position size - 1, has no place in the context.
-  if (tokens_.size() > static_cast<size_t>(context_)) return FinishReason::kContext;
+  if (token_count_ - prompt_count() >= request_.tokens_max) return FinishReason::kLength;
+  // The newest token, at position token_count_ - 1, has no place in the context.
+  if (token_count_ > context_) return FinishReason::kContext;
   return FinishReason::kNone;
 }
 

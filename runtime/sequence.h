@@ -25,9 +25,23 @@ class Sequence {
   SequenceId id() const { return id_; }
   const SamplingOptions& sampling() const { return request_.sampling; }
   int prompt_count() const { return static_cast<int>(request_.prompt.size()); }
-  absl::Span<const TokenId> tokens() const { return tokens_; }  // prompt and generated
+  // Prompt and generated.
+  absl::Span<const TokenId> tokens() const {
+    return {tokens_.data(), static_cast<size_t>(token_count_)};
+  }
 
-  // Takes a generated token; the event tells its text and whether the sequence is over.
+  // Guesses of the tokens that follow, kept behind tokens().
+  int draft_count() const { return draft_count_; }
+  // How many there is use for: the step that checks them gives one token more.
+  int DraftRoom() const;
+  // Room for kDraftLengthMax drafts lies behind tokens(), as far as the context allows.
+  TokenId* data() { return tokens_.data(); }
+  void SetDraftCount(int count) { draft_count_ = count; }
+  // Whether the newest token was the first draft when it came.
+  bool was_drafted() const { return was_drafted_; }
+
+  // Takes a generated token; the event tells its text and whether the sequence is over. If it is
+  // the first draft the other drafts stay, else all are dropped.
   TokenEvent Accept(TokenId token);
   // Ends the sequence without a token; what was held back becomes text.
   TokenEvent End(FinishReason reason);
@@ -40,7 +54,10 @@ class Sequence {
   SequenceRequest request_;
   const Tokenizer& tokenizer_;
   const int context_;
-  std::vector<TokenId> tokens_;
+  std::vector<TokenId> tokens_;  // with room for drafts at the end
+  int token_count_ = 0;
+  int draft_count_ = 0;
+  bool was_drafted_ = false;
   TextStream text_;
 };
 

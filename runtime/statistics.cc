@@ -56,7 +56,7 @@ void RunStatistics::Add(const StepRecord& step) {
   const bool is_prompt = step.prompt_rows > 0;
   PhaseSummary& phase = is_prompt ? totals_.prompt : totals_.decode;
   AddTo(phase, step);
-  phase.tokens += is_prompt ? step.prompt_rows : step.decode_rows;
+  phase.tokens += is_prompt ? step.prompt_rows : step.tokens;
 
   if (step.tokens == 0 || step.decode_rows == 0) return;  // failed, or first tokens only
   gaps_ns_.insert(gaps_ns_.end(), static_cast<size_t>(step.decode_rows), step.wall_ns);

@@ -13,7 +13,7 @@ namespace stoker {
 // steps.
 struct PhaseSummary {
   int64_t steps = 0;
-  int64_t tokens = 0;  // prompt rows of prompt steps; decode rows of decode steps
+  int64_t tokens = 0;  // prompt rows of prompt steps; tokens that came of decode steps
   int64_t wall_ns = 0;
   CauseTimes causes = {};  // sums to wall_ns
   uint64_t hits = 0;       // experts
@@ -35,7 +35,8 @@ struct PhaseSummary {
   double system_share() const;
 };
 
-// Time between two tokens of one sequence, over all sequences: exact percentiles by nearest rank
+// Time between two tokens of one sequence, over all sequences, where tokens that come of one step
+// count as one: exact percentiles by nearest rank
 // (the least stored value that at least this share of all values do not exceed). 0 when there were
 // none.
 struct GapSummary {

@@ -7,6 +7,13 @@
 #include "base/check.h"
 
 namespace stoker {
+namespace {
+
+// Drafts that a governor may choose at most: beyond, even four right ones of five are rarely all
+// right.
+constexpr int kAutoDraftLengthMax = 8;
+
+}  // namespace
 
 Model::Options StepLimits::model_options() const {
   return {.step_rows_max = step_rows_max(),
@@ -24,6 +31,10 @@ StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options
   limits.sequence_count = options.sequences_max;
   limits.evaluate_rows = std::min(options.logits_rows_max, limits.chunk);
   limits.hidden_states = options.hidden_states;
+  if (options.draft != "none") {
+    limits.draft_length_max =
+        options.draft_length >= 0 ? options.draft_length : kAutoDraftLengthMax;
+  }
   const PrefetchChoice prefetch = PrefetcherOptions(config, options).choice;
   if (prefetch.predictor.row->needs_lookahead) limits.lookahead_rows = prefetch.rows_max;
   return limits;

@@ -2,6 +2,8 @@
 // and the engine must agree on them.
 #pragma once
 
+#include <algorithm>
+
 #include "model/config.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
@@ -21,13 +23,16 @@ struct StepLimits {
   int sequence_count = 0;  // that run at once
   int evaluate_rows = 0;   // rows of a step of Engine::Evaluate; 0: not asked for
   bool hidden_states = false;
-  int lookahead_rows = 0;  // rows of a step whose next routers may be guessed; 0: never
+  int lookahead_rows = 0;    // rows of a step whose next routers may be guessed; 0: never
+  int draft_length_max = 0;  // drafts of a sequence that a step may check
 
-  // A step holds one row of each decoding sequence and, when another one reads its prompt, a chunk.
-  int step_rows_max() const { return chunk + sequence_count - 1; }
-  int logits_rows_max() const {
-    return evaluate_rows > sequence_count ? evaluate_rows : sequence_count;
+  // A step holds one row of each decoding sequence, with its drafts, and when another one reads its
+  // prompt, a chunk.
+  int decode_rows_max() const { return sequence_count * (1 + draft_length_max); }
+  int step_rows_max() const {
+    return std::max(decode_rows_max(), chunk + decode_rows_max() - (1 + draft_length_max));
   }
+  int logits_rows_max() const { return std::max(evaluate_rows, decode_rows_max()); }
   Model::Options model_options() const;
 };
 

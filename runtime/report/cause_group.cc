@@ -11,6 +11,7 @@ constexpr Cause kDense[] = {Cause::kDense};
 constexpr Cause kRouter[] = {Cause::kRouter};
 constexpr Cause kHead[] = {Cause::kHead};
 constexpr Cause kStore[] = {Cause::kStore};
+constexpr Cause kDraft[] = {Cause::kDraft};
 constexpr Cause kRest[] = {Cause::kEmbedding, Cause::kSampling, Cause::kPrefetch,
                            Cause::kScheduling, Cause::kOther};
 constexpr Cause kDevice[] = {Cause::kWaitDevice};
@@ -24,6 +25,7 @@ constexpr CauseGroup kGroups[] = {
     {"router", "c-router", kRouter},
     {"head", "c-head", kHead},
     {"asking the store", "c-store", kStore},
+    {"drafting", "c-draft", kDraft},
     {"all else", "c-rest", kRest},
     {"waiting for the device", "c-device", kDevice},
     {"waiting for copies", "c-copy", kCopy},

@@ -51,7 +51,7 @@ absl::StatusOr<MemoryPlan> Plan(const EngineOptions& options, const MemoryLimits
   constexpr size_t kAlignment = 512;
   return PlanMemory(spec, options,
                     {.limits = limits, .thread_count = 2, .alignments = {&kAlignment, 1}},
-                    /*tokenizer_bytes=*/1 << 20);
+                    /*tokenizer_bytes=*/1 << 20, /*draft=*/{});
 }
 
 // On a device that has this much left.
@@ -65,7 +65,7 @@ absl::StatusOr<MemoryPlan> PlanOnDevice(const EngineOptions& options,
   machine.device.name = "the GPU";
   machine.device.memory_bytes = available_bytes;
   machine.device.available_bytes = available_bytes;
-  return PlanMemory(ShippedSpec(), options, machine, /*tokenizer_bytes=*/1 << 20);
+  return PlanMemory(ShippedSpec(), options, machine, /*tokenizer_bytes=*/1 << 20, /*draft=*/{});
 }
 
 EngineOptions WithVram(MemoryBudget vram, MemoryBudget ram) {

@@ -33,7 +33,7 @@ TEST(Scheduler, ALongPromptDoesNotHoldUpDecoding) {
   scheduler.Add(1, 1);
   scheduler.Plan();
   scheduler.Done();
-  scheduler.Grow(1);
+  scheduler.Grow(1, 1);
   scheduler.Add(2, 100);
   for (int step = 0; step < 10; ++step) {
     const absl::Span<const StepPart> plan = scheduler.Plan();
@@ -44,7 +44,7 @@ TEST(Scheduler, ALongPromptDoesNotHoldUpDecoding) {
     EXPECT_TRUE(plan[0].wants_token);
     EXPECT_EQ(plan[1].rows, 4);
     scheduler.Done();
-    scheduler.Grow(1);
+    scheduler.Grow(1, 1);
   }
 }
 
@@ -107,7 +107,7 @@ TEST(Scheduler, EveryPositionStepsOnceInOrder) {
         if (random() % 5 == 0) {
           scheduler.Remove(part.sequence);
         } else {
-          scheduler.Grow(part.sequence);
+          scheduler.Grow(part.sequence, 1);
           ++length[part.sequence];
         }
       }
