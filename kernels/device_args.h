@@ -229,27 +229,36 @@ struct ExpertTask {
   int32_t pair_count = 0;
 };
 
+// Where the matrices of a layer's experts are, whose experts are all in device memory: part p of
+// expert e is at parts[e * part_stride + p].
+struct ExpertAddresses {
+  const std::byte* const* parts = nullptr;
+  int32_t part_stride = 0;
+  int32_t gate_part = 0, up_part = 0, down_part = 0;
+  int64_t up_offset_bytes = 0;  // of up within its part
+};
+
 // The pairs of a layer's rows by expert, for a layer whose experts are all in device memory: tasks
 // in the order of their first pair, the pairs of each ascending. At most kGroupedPairsMax pairs.
 inline constexpr int kGroupedPairsMax = 256;
 struct GroupPairsArgs {
   const int32_t* experts = nullptr;  // [pairs] as chosen: row by row, by rank
   int32_t pair_count = 0;
-  // Addresses of parts: part p of expert e is at parts[e * part_stride + p].
-  const std::byte* const* parts = nullptr;
-  int32_t part_stride = 0;
-  int32_t gate_part = 0, up_part = 0, down_part = 0;
-  int64_t up_offset_bytes = 0;    // of up within its part
+  ExpertAddresses addresses;
   ExpertTask* tasks = nullptr;    // [pairs], of which task_count are written
   int32_t* pairs = nullptr;       // [pairs]
   int32_t* task_count = nullptr;  // [1]
 };
 
 // A group of experts in one operation: partial[pair] = down * (silu(gate * x) .* (up * x)), x being
-// the pair's row. Whatever the last products need of gate and up is waited for inside.
+// the pair's row. Whatever the last products need of gate and up is waited for inside. Its experts
+// are listed by task; or they are what one row chose, which needs no list: the row's choice t is
+// task t, whose one pair is t.
 struct ExpertGroupArgs {
   const ExpertTask* tasks = nullptr;  // [task_count]
-  const int32_t* pairs = nullptr;
+  const int32_t* pairs = nullptr;     // [pair_total]
+  const int32_t* chosen = nullptr;    // [task_count], by rank; not null: instead of both
+  ExpertAddresses addresses;          // of the chosen
   int32_t task_count = 0;
   // In device memory: how many tasks there are, at most task_count; null: task_count of them.
   const int32_t* tasks_there = nullptr;

@@ -11,6 +11,7 @@
 //
 // The gated values are quantized a group of 256 at a time by the block that completes the group's
 // last item; then the group is counted for its expert, whose down items wait for all of them.
+#include "kernels/cuda/expert_task.cuh"
 #include "kernels/cuda/expert_tile.cuh"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/port.cuh"
@@ -20,6 +21,8 @@
 
 namespace stoker::STOKER_DEVICE_NAMESPACE {
 namespace {
+
+constexpr int kErrorInvalidValue = 1;  // cudaErrorInvalidValue
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpLanes;
@@ -102,6 +105,22 @@ struct Share {
   int64_t row = 0;
 };
 
+// A task, and pair number `at` of the list. Only one column wide are there groups without lists.
+template <int kCols>
+__device__ __forceinline__ ExpertTask TaskAt(const ExpertGroupArgs& args, int task) {
+  if constexpr (kCols == 1) {
+    if (args.chosen != nullptr) return TaskOf(args.addresses, args.chosen[task], task, 1);
+  }
+  return args.tasks[task];
+}
+template <int kCols>
+__device__ __forceinline__ int32_t PairAt(const ExpertGroupArgs& args, int at) {
+  if constexpr (kCols == 1) {
+    if (args.chosen != nullptr) return at;
+  }
+  return args.pairs[at];
+}
+
 // Row `row` of a matrix, or its last, where a share reaches beyond the end: what it gives is left.
 __device__ const std::byte* RowOf(const std::byte* data, const Walk& walk, int64_t row) {
   return data + (row < walk.rows ? row : walk.rows - 1) * walk.row_bytes;
@@ -128,7 +147,8 @@ __device__ Columns<kCols> ColumnsOf(const ExpertGroupArgs& args, const Walk& wal
   Columns<kCols> x = {.base = walk.x};
   for (int j = 0; j < kCols; ++j) {
     const int at = first + (j < count ? j : 0);
-    x.offset[j] = static_cast<uint32_t>(is_gate ? args.pairs[at] / args.top_k : at) * walk.x_units;
+    x.offset[j] =
+        static_cast<uint32_t>(is_gate ? PairAt<kCols>(args, at) / args.top_k : at) * walk.x_units;
   }
   return x;
 }
@@ -138,9 +158,10 @@ __device__ void StoreGated(const ExpertGroupArgs& args, int64_t row, int at, flo
   args.gated[at * args.gated_stride + row] = Silu(F32x1{gate}).value * up;
 }
 
+template <int kCols>
 __device__ void StorePart(const ExpertGroupArgs& args, int64_t row, int at, float part) {
   if (row >= args.down.rows) return;
-  const int32_t pair = args.pairs[at];
+  const int32_t pair = PairAt<kCols>(args, at);
   const int64_t place = args.places == nullptr ? pair : args.places[pair];
   args.partial[place * args.partial_stride + row] = part;
 }
@@ -163,8 +184,8 @@ __device__ void RunPairs(const ExpertGroupArgs& args, const ExpertShape& shape, 
     const TwoDots found = DotTwoRows(walk.dtype, rows, x, walk.cols, lane);
     if (lane < count) {
       if (!share.is_gate) {
-        StorePart(args, share.row + 2 * i, at, found.first);
-        StorePart(args, share.row + 2 * i + 1, at, found.second);
+        StorePart<kCols>(args, share.row + 2 * i, at, found.first);
+        StorePart<kCols>(args, share.row + 2 * i + 1, at, found.second);
       } else if (!is_mixed) {
         StoreGated(args, share.row + i, at, found.first, found.second);
       } else if (i == 1) {
@@ -223,7 +244,7 @@ __device__ void RunOne(const ExpertGroupArgs& args, const ExpertShape& shape,
   if (!share.is_gate) item -= gate_items;
   const int items = share.is_gate ? shape.gate_items : shape.down_items;
   share.task_index = item / items;
-  share.task = args.tasks[share.task_index];
+  share.task = TaskAt<kCols>(args, share.task_index);
   item %= items;
   const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
   share.row = share.is_gate ? item * kGatedRows + warp * (kGatedRows / kWarps)
@@ -279,6 +300,7 @@ int32_t PiecesOf(int64_t count, int piece) {
 }  // namespace
 
 int ExpertGroup(const ExpertGroupArgs& args, void* native_stream) {
+  if (args.chosen != nullptr && args.pair_total != args.task_count) return kErrorInvalidValue;
   if (IsForTiles(args)) return ExpertGroupTiles(args, native_stream);
   const DeviceActivations gated = {.x = args.gated,
                                    .stride = args.gated_stride,

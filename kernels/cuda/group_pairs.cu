@@ -4,6 +4,7 @@
 // Experts come in the order of their first pair, an expert's pairs ascending: the host's plan, so
 // that both write the same tables. Every thread looks at every pair, which for the few pairs of a
 // decoded step takes less than sorting them.
+#include "kernels/cuda/expert_task.cuh"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/port.cuh"
 
@@ -53,12 +54,7 @@ __global__ void __launch_bounds__(kGroupedPairsMax)
   }
   args.pairs[begin + standing.rank] = pair;
   if (standing.rank == 0) {
-    const std::byte* const* parts = args.parts + int64_t{chosen[pair]} * args.part_stride;
-    args.tasks[task] = {.gate = parts[args.gate_part],
-                        .up = parts[args.up_part] + args.up_offset_bytes,
-                        .down = parts[args.down_part],
-                        .first_pair = begin,
-                        .pair_count = standing.count};
+    args.tasks[task] = TaskOf(args.addresses, chosen[pair], begin, standing.count);
   }
   if (begin + standing.count == args.pair_count && standing.rank == 0) *args.task_count = task + 1;
 }

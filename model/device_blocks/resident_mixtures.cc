@@ -49,34 +49,42 @@ void ResidentMixtures::Queue(const DeviceMixture& m, int layer) {
   QueueExperts(m, layer, choices, input);
 }
 
+ExpertAddresses ResidentMixtures::AddressesOf(const ExpertShape& shape, int layer) const {
+  const auto* parts = reinterpret_cast<const std::byte* const*>(work_.expert_parts);
+  return {.parts = parts + int64_t{layer} * config_.expert_count * kExpertPartsMax,
+          .part_stride = kExpertPartsMax,
+          .gate_part = 0,
+          .up_part = shape.is_fused ? 0 : 1,
+          .down_part = shape.is_fused ? 1 : 2,
+          .up_offset_bytes = shape.is_fused ? static_cast<int64_t>(shape.views.gate.bytes()) : 0};
+}
+
 void ResidentMixtures::QueueExperts(const DeviceMixture& m, int layer, const RouterChoices& choices,
                                     const DeviceRows& input) {
   const DeviceStep& step = m.step;
   const ExpertShape& shape = m.weights.experts;
   const auto pairs = static_cast<int32_t>(step.rows * config_.experts_used);
-  const int32_t tasks_max = std::min(pairs, config_.expert_count);
-  Carver carver(work_.tables);
-  const GroupedTables tables = GroupedTables::Carve(pairs, carver);
-  const auto* parts = reinterpret_cast<const std::byte* const*>(work_.expert_parts);
-  step.Queue(
-      step.ops.group_pairs,
-      {.experts = choices.experts,
-       .pair_count = pairs,
-       .parts = parts + int64_t{layer} * config_.expert_count * kExpertPartsMax,
-       .part_stride = kExpertPartsMax,
-       .gate_part = 0,
-       .up_part = shape.is_fused ? 0 : 1,
-       .down_part = shape.is_fused ? 1 : 2,
-       .up_offset_bytes = shape.is_fused ? static_cast<int64_t>(shape.views.gate.bytes()) : 0,
-       .tasks = tables.tasks,
-       .pairs = tables.pairs,
-       .task_count = tables.task_count});
+  const ExpertAddresses addresses = AddressesOf(shape, layer);
   ExpertGroupArgs group = ExpertGroupOf(step, shape, input);
-  group.tasks = tables.tasks;
-  group.pairs = tables.pairs;
-  group.task_count = tasks_max;
-  group.tasks_there = tables.task_count;
   group.pair_total = pairs;
+  if (step.rows == 1) {  // which chose each expert once: there is nothing to group
+    group.chosen = choices.experts;
+    group.addresses = addresses;
+    group.task_count = pairs;
+  } else {
+    Carver carver(work_.tables);
+    const GroupedTables tables = GroupedTables::Carve(pairs, carver);
+    step.Queue(step.ops.group_pairs, {.experts = choices.experts,
+                                      .pair_count = pairs,
+                                      .addresses = addresses,
+                                      .tasks = tables.tasks,
+                                      .pairs = tables.pairs,
+                                      .task_count = tables.task_count});
+    group.tasks = tables.tasks;
+    group.pairs = tables.pairs;
+    group.task_count = std::min(pairs, config_.expert_count);
+    group.tasks_there = tables.task_count;
+  }
   step.Queue(step.ops.expert_group, group);
   QueueSum(m, choices.weights, nullptr);
 }

@@ -37,6 +37,7 @@ class ResidentMixtures {
   void Forget() { noted_count_ = sent_count_ = 0; }
 
  private:
+  ExpertAddresses AddressesOf(const ExpertShape& shape, int layer) const;
   void QueueExperts(const DeviceMixture& mixture, int layer, const RouterChoices& choices,
                     const DeviceRows& input);
 

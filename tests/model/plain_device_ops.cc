@@ -254,24 +254,36 @@ int RouteRows(const RouteRowsArgs& args, void*) {
   return 0;
 }
 
+ExpertTask TaskOf(const ExpertAddresses& addresses, int32_t expert) {
+  const std::byte* const* parts = addresses.parts + int64_t{expert} * addresses.part_stride;
+  return {.gate = parts[addresses.gate_part],
+          .up = parts[addresses.up_part] + addresses.up_offset_bytes,
+          .down = parts[addresses.down_part]};
+}
+
 int GroupPairs(const GroupPairsArgs& args, void*) {
   *args.task_count = 0;
   int32_t listed = 0;
   const int32_t* const end = args.experts + args.pair_count;
   for (const int32_t* expert = args.experts; expert != end; ++expert) {
     if (std::find(args.experts, expert, *expert) != expert) continue;
-    const std::byte* const* parts = args.parts + int64_t{*expert} * args.part_stride;
     ExpertTask& task = args.tasks[(*args.task_count)++];
-    task = {.gate = parts[args.gate_part],
-            .up = parts[args.up_part] + args.up_offset_bytes,
-            .down = parts[args.down_part],
-            .first_pair = listed};
+    task = TaskOf(args.addresses, *expert);
+    task.first_pair = listed;
     for (const int32_t* other = expert; other != end; ++other) {
       if (*other == *expert) args.pairs[listed++] = static_cast<int32_t>(other - args.experts);
     }
     task.pair_count = listed - task.first_pair;
   }
   return 0;
+}
+
+ExpertTask TaskAt(const ExpertGroupArgs& args, int32_t t) {
+  if (args.chosen == nullptr) return args.tasks[t];
+  ExpertTask task = TaskOf(args.addresses, args.chosen[t]);
+  task.first_pair = t;
+  task.pair_count = 1;
+  return task;
 }
 
 int ExpertGroup(const ExpertGroupArgs& args, void*) {
@@ -283,13 +295,14 @@ int ExpertGroup(const ExpertGroupArgs& args, void*) {
   float* up = Scratch<float>(0, args.gate.rows);
   const int tasks = args.tasks_there == nullptr ? args.task_count : *args.tasks_there;
   for (int t = 0; t < tasks; ++t) {
-    const ExpertTask& task = args.tasks[t];
+    const ExpertTask task = TaskAt(args, t);
     const auto with = [](MatrixView shape, const std::byte* data) {
       shape.data = data;
       return shape;
     };
     for (int32_t i = task.first_pair; i < task.first_pair + task.pair_count; ++i) {
-      const int64_t row = args.pairs[i] / args.top_k;
+      const int32_t pair = args.chosen != nullptr ? i : args.pairs[i];
+      const int64_t row = pair / args.top_k;
       float* gate = args.gated + i * args.gated_stride;
       MultiplyRow(with(args.gate, task.gate), FormFor(args.gate, args.x, row), gate);
       MultiplyRow(with(args.up, task.up), FormFor(args.up, args.x, row), up);
@@ -297,7 +310,7 @@ int ExpertGroup(const ExpertGroupArgs& args, void*) {
       QuantizeRow(gate, i, args.gate.rows,
                   kind == ActivationKind::kQ8x32 ? args.gated_q8x32 : nullptr,
                   kind == ActivationKind::kQ8x256 ? args.gated_q8x256 : nullptr);
-      const int64_t place = args.places == nullptr ? args.pairs[i] : args.places[args.pairs[i]];
+      const int64_t place = args.places == nullptr ? pair : args.places[pair];
       MultiplyRow(with(args.down, task.down), FormFor(args.down, gated, i),
                   args.partial + place * args.partial_stride);
     }

@@ -1,5 +1,6 @@
 // Layers whose experts are all on the device for good: the same bits, the same things told in the
 // same order, and no wait in the middle of a step.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -146,6 +147,22 @@ TEST_F(ResidentMixtures, AStepWaitsForTheDeviceOnce) {
     EXPECT_EQ(device.Count("device_waits") - before, 1u);
   }
   EXPECT_EQ(device.experts().request_count(), 0);
+}
+
+// One row chose each expert once, so there is nothing to group: a launch a layer fewer.
+TEST_F(ResidentMixtures, AreGroupedForSeveralRowsOnly) {
+  Settled device;
+  device.device().RefuseRecordings(1);
+  const auto launches_of = [&](int32_t first, int32_t count) {
+    const uint64_t before = device.Count("device_launches");
+    EXPECT_TRUE(device.Step(Rows(first, count)).ok());
+    return static_cast<int>(device.Count("device_launches") - before);
+  };
+  const int of_one = launches_of(0, 1);
+  const int of_two = launches_of(1, 2);
+  fmt::print("launches of a step of {} layers: {} of one row, {} of two\n", device.layer_count(),
+             of_one, of_two);
+  EXPECT_EQ(of_two - of_one, device.layer_count());
 }
 
 TEST_F(ResidentMixtures, AreAskedForWhereAPromptHasTooManyPairsToPlanThere) {

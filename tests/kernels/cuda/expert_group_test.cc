@@ -1,6 +1,7 @@
 // Groups of experts in one launch: the bits of the reference's products, activation and
 // quantization, for every format and any counts of pairs.
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -28,7 +29,8 @@ struct Shape {
   WeightStyle weights = WeightStyle::kRandom;
   ActivationStyle activations = ActivationStyle::kNormal;
   bool has_places = false;
-  int absent = 0;  // tasks that the launch allows for and that are not there
+  int absent = 0;          // tasks that the launch allows for and that are not there
+  bool is_chosen = false;  // by one row, a pair each: without lists
 };
 
 void PrintTo(const Shape& s, std::ostream* os) {
@@ -73,6 +75,7 @@ class ExpertGroupCase {
   MatrixView AddWeights(Dtype dtype, int64_t rows, int64_t cols, size_t offset);
   void AddInputs();
   void AddExpert(int32_t rank);
+  void Choose();
   std::vector<float> Expected(const MatrixView& gate, const MatrixView& up, const MatrixView& down,
                               int32_t row) const;
 
@@ -109,8 +112,12 @@ ExpertGroupCase::ExpertGroupCase(const Shape& shape)
     tasks_.resize(tasks_.size() + static_cast<size_t>(shape.absent),
                   {.first_pair = 1 << 30, .pair_count = 1 << 30});
   }
-  args_.tasks = memory_.Input(tasks_);
-  args_.pairs = memory_.Input(pairs_);
+  if (shape.is_chosen) {
+    Choose();
+  } else {
+    args_.tasks = memory_.Input(tasks_);
+    args_.pairs = memory_.Input(pairs_);
+  }
   args_.pair_total = pairs;
   args_.gate = {.dtype = shape.gate, .rows = shape.width, .cols = shape.hidden};
   args_.up = {.dtype = shape.up, .rows = shape.width, .cols = shape.hidden};
@@ -177,6 +184,30 @@ void ExpertGroupCase::AddExpert(int32_t rank) {
     pairs_.push_back(pair);
     expected_[static_cast<size_t>(pair)] = Expected(gate, up, down, row);
   }
+}
+
+// Gives the experts numbers, in no order, of more experts than were chosen; the others are nowhere.
+void ExpertGroupCase::Choose() {
+  constexpr int kStride = 4;
+  constexpr int64_t kUpOffset = 6;
+  std::vector<int32_t> chosen(tasks_.size() + 5);
+  std::iota(chosen.begin(), chosen.end(), 0);
+  std::shuffle(chosen.begin(), chosen.end(), random_);
+  std::vector<const std::byte*> parts(chosen.size() * kStride);
+  chosen.resize(tasks_.size());
+  for (size_t t = 0; t < tasks_.size(); ++t) {
+    const std::byte** of = parts.data() + chosen[t] * kStride;
+    of[3] = tasks_[t].gate;
+    of[0] = tasks_[t].up - kUpOffset;
+    of[2] = tasks_[t].down;
+  }
+  args_.chosen = memory_.Input(chosen);
+  args_.addresses = {.parts = memory_.Input(parts),
+                     .part_stride = kStride,
+                     .gate_part = 3,
+                     .up_part = 0,
+                     .down_part = 2,
+                     .up_offset_bytes = kUpOffset};
 }
 
 std::vector<float> ExpertGroupCase::Expected(const MatrixView& gate, const MatrixView& up,
@@ -272,6 +303,34 @@ TEST(DeviceExpertGroup, FindsOnTheDeviceHowManyExpertsThereAre) {
     ExpectReferenceBits({.pair_counts = {1}, .absent = absent});
     ExpectReferenceBits({.hidden = 512, .width = 512, .pair_counts = {2, 9, 1}, .absent = absent});
   }
+}
+
+TEST(DeviceExpertGroup, TakesTheChoiceOfOneRowAsItIs) {
+  for (const Dtype dtype : kComputableDtypes) {
+    const int64_t cols = OddCols(dtype);
+    ExpectReferenceBits({.gate = dtype,
+                         .up = dtype,
+                         .down = dtype,
+                         .hidden = cols,
+                         .width = cols,
+                         .pair_counts = {1, 1, 1},
+                         .is_chosen = true});
+  }
+  for (const size_t count : {1, 8, 33}) {
+    ExpectReferenceBits({.gate = Dtype::kQ4_K,
+                         .up = Dtype::kQ6_K,
+                         .down = Dtype::kQ8_0,
+                         .pair_counts = std::vector<int32_t>(count, 1),
+                         .has_places = true,
+                         .is_chosen = true});
+  }
+}
+
+TEST(DeviceExpertGroup, RefusesAChoiceOfSeveralRows) {
+  const int32_t chosen[] = {0, 1};
+  const auto args = std::make_unique<ExpertGroupArgs>(
+      ExpertGroupArgs{.chosen = chosen, .task_count = 2, .pair_total = 4});
+  EXPECT_NE(TwinOps().expert_group.run(args.get(), nullptr), 0);
 }
 
 TEST(DeviceExpertGroup, GivesReferenceBitsAtTheEndsOfTheRange) {

@@ -47,12 +47,12 @@ void ExpectGrouped(const std::vector<int32_t>& chosen, bool is_fused = false) {
   const size_t count = chosen.size();
   const GroupPairsArgs args = {.experts = memory.Input(chosen),
                                .pair_count = static_cast<int32_t>(count),
-                               .parts = memory.Input(parts),
-                               .part_stride = kStride,
-                               .gate_part = 0,
-                               .up_part = is_fused ? 0 : 1,
-                               .down_part = is_fused ? 1 : 2,
-                               .up_offset_bytes = is_fused ? kUpOffset : 0,
+                               .addresses = {.parts = memory.Input(parts),
+                                             .part_stride = kStride,
+                                             .gate_part = 0,
+                                             .up_part = is_fused ? 0 : 1,
+                                             .down_part = is_fused ? 1 : 2,
+                                             .up_offset_bytes = is_fused ? kUpOffset : 0},
                                .tasks = memory.Output<ExpertTask>(count),
                                .pairs = memory.Output<int32_t>(count),
                                .task_count = memory.Output<int32_t>(1)};
