@@ -154,18 +154,25 @@ __device__ __forceinline__ TwoDots DotBlockRows(const TwoRows& rows, const Colum
     const int b = is_there ? base + strand : block_count - 1;
     const LanePart<Format> w[2] = {LanePart<Format>::template Load<kWide>(first[b], part),
                                    LanePart<Format>::template Load<kWide>(second[b], part)};
-    int isum[2 * kCols];
-    int msum[2 * kCols];
+    int isum[kCols];
+    int msum[kCols];
     STOKER_UNROLL
     for (int j = 0; j < kCols; ++j) {
       const Group& group = reinterpret_cast<const Group*>(x[j])[b / kGroupBlocks];
       BlockSums sums_of[2];
       DotParts(w, group, strand, part, sums_of[0], sums_of[1]);
-      isum[j] = sums_of[0].isum, isum[kCols + j] = sums_of[1].isum;
-      msum[j] = sums_of[0].msum, msum[kCols + j] = sums_of[1].msum;
+      // The rows are shared out column by column, which leaves one row's sums to hold, not two.
+      int isums[] = {sums_of[0].isum, sums_of[1].isum};
+      AddAndShare<2, 2, 2>(isums, lane);
+      isum[j] = isums[0];
+      if constexpr (kHasMinima) {
+        int msums[] = {sums_of[0].msum, sums_of[1].msum};
+        AddAndShare<2, 2, 2>(msums, lane);
+        msum[j] = msums[0];
+      }
     }
-    AddAndShare<2 * kCols, 2, 1>(isum, lane);
-    if constexpr (kHasMinima) AddAndShare<2 * kCols, 2, 1>(msum, lane);
+    AddAndShare<kCols, 1, 1>(isum, lane);
+    if constexpr (kHasMinima) AddAndShare<kCols, 1, 1>(msum, lane);
     if (!is_there) continue;
     const bool is_second = (lane & 2) != 0;
     const float d = is_second ? w[1].d : w[0].d;
