@@ -301,6 +301,15 @@ struct SumPartsArgs {
   int32_t top_k = 0;
 };
 
+// out[r] = what Ops::log_sum_exp gives of row r.
+struct LogSumExpArgs {
+  const float* x = nullptr;  // [rows, cols]
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+  ExpSum* out = nullptr;  // [rows]
+};
+
 // Rows of an embedding table: out[r] = the decoded row of places[r].token.
 struct EmbedRowsArgs {
   const RowPlace* places = nullptr;

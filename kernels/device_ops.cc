@@ -121,6 +121,10 @@ uint64_t TouchedBytes(const SumPartsArgs& args) {
   return Floats(args.rows, args.cols, times) + Floats(args.rows, args.top_k);
 }
 
+uint64_t TouchedBytes(const LogSumExpArgs& args) {
+  return Floats(args.rows, args.cols) + Product(args.rows, 1) * sizeof(ExpSum);
+}
+
 uint64_t TouchedBytes(const EmbedRowsArgs& args) {
   return Product(args.rows, 1) * args.table.row_bytes() + Floats(args.rows, args.table.cols);
 }

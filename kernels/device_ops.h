@@ -38,6 +38,7 @@ struct DeviceOps {
   DeviceOp<GroupPairsArgs> group_pairs;
   DeviceOp<ExpertGroupArgs> expert_group;
   DeviceOp<SumPartsArgs> sum_parts;
+  DeviceOp<LogSumExpArgs> log_sum_exp;
   DeviceOp<EmbedRowsArgs> embed_rows;
 };
 
@@ -55,6 +56,7 @@ uint64_t TouchedBytes(const RouteRowsArgs& args);
 uint64_t TouchedBytes(const GroupPairsArgs& args);
 uint64_t TouchedBytes(const ExpertGroupArgs& args);
 uint64_t TouchedBytes(const SumPartsArgs& args);
+uint64_t TouchedBytes(const LogSumExpArgs& args);
 uint64_t TouchedBytes(const EmbedRowsArgs& args);
 
 template <typename Args>

@@ -140,6 +140,16 @@ struct RouterArgs {
 };
 inline constexpr int kExpertsMax = 1024;
 
+// What the softmax of a row divides by: the sum of exp(x_i - max). The logarithm of the sum of
+// exp(x_i) is max + log(sum); taking it is left to whoever knows how exact it has to be.
+struct ExpSum {
+  float max = 0;
+  float sum = 0;
+};
+// Sums over a row are sums of the sums of pieces of so many values: a vocabulary in 32 lanes alone
+// would add thousands of values in each, and keep one warp busy.
+inline constexpr int64_t kExpSumPiece = 1024;
+
 struct Ops {
   std::string_view name;  // "reference", "scalar", "avx2", "avx512"
 
@@ -162,6 +172,10 @@ struct Ops {
   void (*multiply_add)(float scale, const float* x, int64_t n, float* y);
   void (*attention)(const AttentionArgs& args);
   void (*route)(const RouterArgs& args);
+  // max = the greatest of x, a NaN passed over and -0 taken as +0; sum = the float sum over the
+  // pieces [1024 p, 1024 p + 1024) of the float sum of exp(x_i - max) in each. A NaN or an infinity
+  // above makes sum a NaN. x of -inf adds 0; where max is -inf (as of no values), 0 is subtracted.
+  ExpSum (*log_sum_exp)(const float* x, int64_t n);
   // 1 / (1 + exp(-x))
   float (*sigmoid)(float x);
 

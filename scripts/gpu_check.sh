@@ -34,10 +34,11 @@ tokens=(-p 512 -n 64 -r 3)
 pack=build/gpu-pack
 test_programs=(device_contract_test device_attend_rows_test device_embed_rows_test
   device_expert_group_test device_finish_heads_test device_finish_latent_test
-  device_gate_rows_test device_group_pairs_test device_head_product_test device_matmul_rows_test
-  device_norm_rows_test device_quantize_rows_test device_route_rows_test device_sum_parts_test)
+  device_gate_rows_test device_group_pairs_test device_head_product_test device_log_sum_exp_test
+  device_matmul_rows_test device_norm_rows_test device_quantize_rows_test device_route_rows_test
+  device_sum_parts_test)
 sanitized_programs=(device_norm_rows_test device_route_rows_test device_group_pairs_test
-  device_sum_parts_test device_quantize_rows_test)
+  device_sum_parts_test device_quantize_rows_test device_log_sum_exp_test)
 
 say() { echo "gpu_check: $*" >&2; }
 

@@ -18,6 +18,7 @@ constexpr Ops kOps = {
     .multiply_add = MultiplyAdd,
     .attention = Attention,
     .route = Route,
+    .log_sum_exp = LogSumExp,
     .sigmoid = Sigmoid,
     .to_f16 = ToF16,
     .decode = Decode,

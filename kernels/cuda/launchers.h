@@ -21,6 +21,7 @@ int RouteRows(const RouteRowsArgs& args, void* native_stream);
 int GroupPairs(const GroupPairsArgs& args, void* native_stream);
 int ExpertGroup(const ExpertGroupArgs& args, void* native_stream);
 int SumParts(const SumPartsArgs& args, void* native_stream);
+int LogSumExp(const LogSumExpArgs& args, void* native_stream);
 int EmbedRows(const EmbedRowsArgs& args, void* native_stream);
 
 }  // namespace stoker::STOKER_DEVICE_NAMESPACE

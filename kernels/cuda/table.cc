@@ -21,6 +21,7 @@ const DeviceOps kOps = {
     .group_pairs = MakeDeviceOp<GroupPairsArgs, GroupPairs>("group_pairs"),
     .expert_group = MakeDeviceOp<ExpertGroupArgs, ExpertGroup>("expert_group"),
     .sum_parts = MakeDeviceOp<SumPartsArgs, SumParts>("sum_parts"),
+    .log_sum_exp = MakeDeviceOp<LogSumExpArgs, LogSumExp>("log_sum_exp"),
     .embed_rows = MakeDeviceOp<EmbedRowsArgs, EmbedRows>("embed_rows"),
 };
 

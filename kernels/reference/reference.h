@@ -26,6 +26,7 @@ void Add(const float* x, int64_t n, float* y);
 void MultiplyAdd(float scale, const float* x, int64_t n, float* y);
 void Attention(const AttentionArgs& args);
 void Route(const RouterArgs& args);
+ExpSum LogSumExp(const float* x, int64_t n);
 float Sigmoid(float x);
 void ToF16(const float* x, int64_t n, uint16_t* y);
 

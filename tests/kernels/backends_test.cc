@@ -16,7 +16,8 @@ TEST(Backends, EachIsCompleteAndKnowsItsName) {
     EXPECT_FALSE(row.description.empty());
     EXPECT_TRUE(ops.quantize && ops.pack && ops.matmul && ops.rms_norm && ops.rope) << row.name;
     EXPECT_TRUE(ops.silu_multiply && ops.add && ops.multiply_add && ops.attention) << row.name;
-    EXPECT_TRUE(ops.route && ops.sigmoid && ops.to_f16 && ops.decode) << row.name;
+    EXPECT_TRUE(ops.route && ops.log_sum_exp && ops.sigmoid && ops.to_f16 && ops.decode)
+        << row.name;
   }
 }
 

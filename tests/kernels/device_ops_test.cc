@@ -87,6 +87,7 @@ TEST(TouchedBytes, OfRowwiseOperationsCountWhatIsWanted) {
             4 * kRows + 3 * 8);
   EXPECT_EQ(TouchedBytes(EmbedRowsArgs{.table = {nullptr, Dtype::kQ8_0, 9, 256}, .rows = 3}),
             3 * 8 * 34 + kRows);
+  EXPECT_EQ(TouchedBytes(LogSumExpArgs{.rows = 3, .cols = 256}), kRows + 3 * 8);
   EXPECT_EQ(TouchedBytes(RouteRowsArgs{.rows = 3, .expert_count = 60, .top_k = 2}), 3u * 64 * 4);
 }
 

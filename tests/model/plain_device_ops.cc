@@ -339,6 +339,13 @@ int SumParts(const SumPartsArgs& args, void*) {
   return 0;
 }
 
+int LogSumExp(const LogSumExpArgs& args, void*) {
+  for (int64_t i = 0; i < args.rows; ++i) {
+    args.out[i] = HostOps().log_sum_exp(args.x + i * args.stride, args.cols);
+  }
+  return 0;
+}
+
 int EmbedRows(const EmbedRowsArgs& args, void*) {
   for (int64_t i = 0; i < args.rows; ++i) {
     HostOps().decode(args.table.dtype, args.table.row(args.places[i].token), args.table.cols,
@@ -363,6 +370,7 @@ const DeviceOps kPlainDeviceOps = {
     .group_pairs = MakeDeviceOp<GroupPairsArgs, GroupPairs>("group_pairs"),
     .expert_group = MakeDeviceOp<ExpertGroupArgs, ExpertGroup>("expert_group"),
     .sum_parts = MakeDeviceOp<SumPartsArgs, SumParts>("sum_parts"),
+    .log_sum_exp = MakeDeviceOp<LogSumExpArgs, LogSumExp>("log_sum_exp"),
     .embed_rows = MakeDeviceOp<EmbedRowsArgs, EmbedRows>("embed_rows"),
 };
 

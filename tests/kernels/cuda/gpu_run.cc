@@ -28,6 +28,7 @@ Launcher FindLauncher(std::string_view name) {
   look(ops.group_pairs);
   look(ops.expert_group);
   look(ops.sum_parts);
+  look(ops.log_sum_exp);
   look(ops.embed_rows);
   return found;
 }
