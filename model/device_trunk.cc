@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -84,7 +85,7 @@ class DeviceTrunk final : public Trunk {
   void FeedForward(const StepInput& input, int layer) override;
   absl::Status Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                        StepObserver* observer) override;
-  absl::Status Head(const StepInput& input, float* hidden, float* logits) override;
+  absl::Status Head(const StepInput& input, float* hidden, const StepOutput& output) override;
   void Abandon() override;
 
  private:
@@ -108,7 +109,8 @@ class DeviceTrunk final : public Trunk {
   // Whether the device can work on all layers of the step by itself.
   bool NeedsNoHost(const StepInput& input, ExpertProvider& experts);
   StepShape ShapeOf(const StepInput& input) const;
-  void QueueHead(const StepInput& input, float* hidden);
+  // Each of `normed` that is not null gets the final norm of all rows.
+  void QueueHead(const StepInput& input, std::initializer_list<float*> normed);
   // Ends the recording of the step, keeps it and queues what it holds; or the step's parts, when
   // it could not be made.
   absl::Status RunRecorded(const StepInput& input);
@@ -302,7 +304,8 @@ StepShape DeviceTrunk::ShapeOf(const StepInput& input) const {
 
 bool DeviceTrunk::Repeat(const StepInput& input, ExpertProvider& experts, StepObserver* observer,
                          const StepOutput& output) {
-  if (!can_record_ || output.hidden != nullptr || rows_ > StepRecordings::kRowsMax) return false;
+  const bool wants_rows = output.hidden != nullptr || output.normed != nullptr;
+  if (!can_record_ || wants_rows || rows_ > StepRecordings::kRowsMax) return false;
   if (!NeedsNoHost(input, experts)) return false;
   experts_ = &experts;
   observer_ = observer;
@@ -334,7 +337,7 @@ absl::Status DeviceTrunk::RunRecorded(const StepInput& input) {
   // Queued after all, from here on always: a recording is of use only if it costs nothing.
   residents_.Forget();
   RETURN_IF_ERROR(RunLayers(*this, spec_.config, input, *experts_, observer_, {}));
-  QueueHead(input, nullptr);
+  QueueHead(input, {});
   return absl::OkStatus();
 }
 
@@ -400,13 +403,14 @@ absl::Status DeviceTrunk::Mixture(const StepInput& input, int layer, ExpertProvi
   return absl::OkStatus();
 }
 
-void DeviceTrunk::QueueHead(const StepInput& input, float* hidden) {
+void DeviceTrunk::QueueHead(const StepInput& input, std::initializer_list<float*> normed) {
   const DeviceRows out = work_.normed.Only(KindSet::Of({&weights_.output}));
   NormOf norm = {.weight = weights_.output_norm, .rows = rows_};
-  if (hidden != nullptr) {
-    QueueNorm(norm, out);
-    CopyRowsOut(out.x, hidden);
+  for (float* copy : normed) {
+    if (copy == nullptr) continue;
+    if (norm.adds) QueueNorm(norm, out);
     norm.adds = false;
+    CopyRowsOut(out.x, copy);
   }
   if (logits_row_count_ > 0) {
     // Only the rows that want logits, together at the front.
@@ -424,10 +428,10 @@ void DeviceTrunk::QueueHead(const StepInput& input, float* hidden) {
   residents_.SendChoices(StepOf(input));
 }
 
-absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* logits) {
+absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
   const int64_t vocab = spec_.config.vocab_count;
   const int64_t stride = RowStride(vocab);
-  if (mode_ != Mode::kRepeated) QueueHead(input, hidden);
+  if (mode_ != Mode::kRepeated) QueueHead(input, {hidden, output.normed});
   if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input));
   {
     const CauseScope cause(input.ledger, Cause::kWaitDevice);
@@ -435,7 +439,7 @@ absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, float* log
   }
   if (experts_ != nullptr) residents_.Tell(rows_, *experts_, observer_);
   for (int64_t row = 0; row < logits_row_count_; ++row) {
-    std::copy_n(pinned_.logits + row * stride, vocab, logits + row * vocab);
+    std::copy_n(pinned_.logits + row * stride, vocab, output.logits + row * vocab);
   }
   return absl::OkStatus();
 }

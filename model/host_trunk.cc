@@ -33,7 +33,7 @@ class HostTrunk final : public Trunk {
   void FeedForward(const StepInput& input, int layer) override;
   absl::Status Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                        StepObserver* observer) override;
-  absl::Status Head(const StepInput& input, float* hidden, float* logits) override;
+  absl::Status Head(const StepInput& input, float* hidden, const StepOutput& output) override;
   void Abandon() override {}
 
  private:
@@ -128,7 +128,7 @@ absl::Status HostTrunk::Mixture(const StepInput& input, int layer, ExpertProvide
 }
 
 // The rows that want logits are moved together to the front of `normed`.
-absl::Status HostTrunk::Head(const StepInput& input, float* hidden, float* logits) {
+absl::Status HostTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
   const Step step = StepOf(input);
   const int64_t width = spec_.config.hidden;
   const int64_t stride = RowStride(width);
@@ -137,9 +137,10 @@ absl::Status HostTrunk::Head(const StepInput& input, float* hidden, float* logit
   for (int64_t row = 0; row < step.row_count(); ++row) {
     const float* normed = work_.normed + row * stride;
     if (hidden != nullptr) std::copy_n(normed, width, hidden + row * width);
+    if (output.normed != nullptr) std::copy_n(normed, width, output.normed + row * width);
     if (!step.rows[static_cast<size_t>(row)].wants_logits) continue;
     if (wanted < row) std::copy_n(normed, width, work_.normed + wanted * stride);
-    work_.outs[wanted] = logits + wanted * spec_.config.vocab_count;
+    work_.outs[wanted] = output.logits + wanted * spec_.config.vocab_count;
     ++wanted;
   }
   CHECK(wanted <= options_.logits_rows_max);

@@ -58,7 +58,8 @@ Shape ShapeOf(const ModelConfig& config, const KvCache::Options& options, bool o
 uint64_t KvCache::PlanBytes(const ModelConfig& config, const Options& options, bool on_device) {
   const Shape shape = ShapeOf(config, options, on_device);
   const uint64_t layer_bytes = shape.key_bytes + shape.value_bytes;
-  const auto layer_count = static_cast<uint64_t>(config.layer_count);
+  const auto layer_count =
+      static_cast<uint64_t>(options.layer_count > 0 ? options.layer_count : config.layer_count);
   if (on_device) return layer_bytes * layer_count + shape.table_bytes;
   return layer_bytes * layer_count * static_cast<uint64_t>(options.sequence_count);
 }

@@ -28,6 +28,7 @@ class KvCache {
     int context = 0;            // positions per sequence
     Dtype dtype = Dtype::kF16;  // kF16 or kF32
     Device* device = nullptr;   // where it lives; null: on the host
+    int layer_count = 0;        // 0: the model's trunk layers
   };
   // Bytes taken on the device, or else on the host; options.device is not looked at.
   static uint64_t PlanBytes(const ModelConfig& config, const Options& options, bool on_device);

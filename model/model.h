@@ -54,12 +54,19 @@ struct ModelSpec {
   ExpertCatalog experts;               // file numbers are GgufModel::paths() indices
   std::vector<Tensor> tensors;         // every tensor of the file
   uint64_t trunk_bytes = 0;            // resident weights, converted forms included
-  uint64_t embedding_cache_bytes = 0;  // rows kept of the embedding table, which is read by row
+  uint64_t embedding_cache_bytes = 0;  // rows kept of embedding tables, which are read by row
+  // Whether the file's first multi-token-prediction layer is among trunk and experts: its experts
+  // are those of layer config.layer_count. Otherwise its tensors are known, and kept aside.
+  bool with_mtp = false;
 
+  struct ReadOptions {
+    bool with_mtp = false;
+  };
   // Unimplemented: an architecture or a format that we do not compute, by name, with the known
   // ones. InvalidArgument or DataLoss: hyper-parameters out of range, tensors missing or misshapen
-  // (each named).
-  static absl::StatusOr<ModelSpec> Read(const GgufModel& gguf);
+  // (each named); or the file has no layer for multi-token prediction and was asked for one.
+  static absl::StatusOr<ModelSpec> Read(const GgufModel& gguf, const ReadOptions& options);
+  static absl::StatusOr<ModelSpec> Read(const GgufModel& gguf) { return Read(gguf, {}); }
 };
 
 std::string_view NameOf(ModelSpec::Part part);
@@ -73,8 +80,19 @@ struct StepRow {
   bool wants_logits = false;
 };
 
+// One row of multi-token prediction: from the state at a position and the token behind it, a guess
+// of the token after that one. Rows of a sequence are adjacent and at consecutive positions.
+struct MtpRow {
+  int32_t token = 0;  // at position + 1
+  int32_t sequence = 0;
+  int32_t position = 0;
+  const float* hidden = nullptr;  // [hidden], at `position`: what StepOutput::normed gave for it
+  bool wants_logits = false;
+};
+
 struct StepOutput {
   float* logits = nullptr;  // [rows that want logits, vocab], in row order
+  float* normed = nullptr;  // [rows, hidden] after the final norm, of all rows; null: not wanted
   // The residual stream before each layer, and after the final norm as its last entry: [layer_count
   // + 1] blocks of [rows, hidden], blocks hidden_block_stride floats apart; null when not wanted.
   float* hidden = nullptr;
@@ -103,6 +121,7 @@ class Model {
     int logits_rows_max = 8;     // rows of a step that may want logits
     int context_max = 4096;      // positions (rope tables, attention scratch)
     int lookahead_rows_max = 0;  // rows of a step that routers are guessed for; 0: never
+    int mtp_rows_max = 0;        // rows of ForwardMtp, at most step_rows_max; 0: never called
   };
   // bytes read so far and in all
   using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
@@ -130,6 +149,16 @@ class Model {
   virtual absl::Status Forward(absl::Span<const StepRow> rows, KvCache& kv, ExpertProvider& experts,
                                StepObserver* observer, TimeLedger* ledger,
                                const StepOutput& output) = 0;
+
+  // The multi-token-prediction layer, with the contract of Forward. `kv` is its own: of one layer
+  // (KvCache::Options::layer_count), the first row of a sequence at its length there. Logits guess
+  // the token at position + 2; output.normed, as the state of the next position, guesses one token
+  // further. `observer` is told of a step of these rows and of their routing at layer
+  // config.layer_count; nothing is looked ahead. Requires spec().with_mtp, at most
+  // Options::mtp_rows_max rows, and no output.hidden.
+  virtual absl::Status ForwardMtp(absl::Span<const MtpRow> rows, KvCache& kv,
+                                  ExpertProvider& experts, StepObserver* observer,
+                                  TimeLedger* ledger, const StepOutput& output) = 0;
 };
 
 }  // namespace stoker

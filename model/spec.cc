@@ -112,7 +112,7 @@ std::string_view NameOf(ModelSpec::Part part) {
   return "other";
 }
 
-absl::StatusOr<ModelSpec> ModelSpec::Read(const GgufModel& gguf) {
+absl::StatusOr<ModelSpec> ModelSpec::Read(const GgufModel& gguf, const ReadOptions& /*options*/) {
   ASSIGN_OR_RETURN(const std::string arch, gguf.String("general.architecture"));
   ModelSpec spec;
   ASSIGN_OR_RETURN(spec.family, FindFamily(arch));

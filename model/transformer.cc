@@ -24,6 +24,10 @@ class Transformer final : public Model {
   absl::Status Forward(absl::Span<const StepRow> rows, KvCache& kv, ExpertProvider& experts,
                        StepObserver* observer, TimeLedger* ledger,
                        const StepOutput& output) override;
+  absl::Status ForwardMtp(absl::Span<const MtpRow>, KvCache&, ExpertProvider&, StepObserver*,
+                          TimeLedger*, const StepOutput&) override {
+    return absl::UnimplementedError("multi-token prediction");
+  }
 
  private:
   absl::Span<const SequenceRun> FindRuns(absl::Span<const StepRow> rows, const KvCache& kv);
@@ -64,7 +68,7 @@ absl::Status Transformer::RunStep(const StepInput& step, ExpertProvider& experts
     RETURN_IF_ERROR(RunLayers(*trunk_, spec_.config, step, experts, observer, output));
   }
   const CauseScope cause(step.ledger, Cause::kHead);
-  return trunk_->Head(step, output.HiddenBlock(spec_.config.layer_count), output.logits);
+  return trunk_->Head(step, output.HiddenBlock(spec_.config.layer_count), output);
 }
 
 absl::Status Transformer::Forward(absl::Span<const StepRow> rows, KvCache& kv,

@@ -62,9 +62,9 @@ class Trunk {
   // Fails with the provider's error when an expert cannot be had. `observer` may be null.
   virtual absl::Status Mixture(const StepInput& step, int layer, ExpertProvider& experts,
                                StepObserver* observer) = 0;
-  // Ends the step: residual += delta, its final norm to `hidden` (as above), and logits of the rows
-  // that want them, [rows that do, vocab], dense.
-  virtual absl::Status Head(const StepInput& step, float* hidden, float* logits) = 0;
+  // Ends the step: residual += delta, its final norm to output.normed and to `hidden` (as above),
+  // and logits of the rows that want them.
+  virtual absl::Status Head(const StepInput& step, float* hidden, const StepOutput& output) = 0;
   // Ends a step that failed: returns when nothing of it is under way.
   virtual void Abandon() = 0;
 };
