@@ -36,7 +36,7 @@ struct ModelConfig {
   std::string arch;         // general.architecture
   std::string name;         // general.name, or empty
   int layer_count = 0;      // trunk layers; multi-token-prediction layers are not among them
-  int mtp_layer_count = 0;  // carried by the file, known and kept aside
+  int mtp_layer_count = 0;  // carried by the file; ModelSpec::with_mtp tells what becomes of them
   int hidden = 0;
   int vocab_count = 0;
   int context_max = 0;  // positions the model was made for

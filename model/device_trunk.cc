@@ -78,6 +78,7 @@ class DeviceTrunk final : public Trunk {
   absl::Status Init(const TrunkSource& source);
 
   absl::Status Embed(const StepInput& input) override;
+  absl::Status EmbedMtp(const StepInput&, absl::Span<const MtpRow>) override { return NoMtp(); }
   bool Repeat(const StepInput& input, ExpertProvider& experts, StepObserver* observer,
               const StepOutput& output) override;
   void AddAndNorm(const StepInput& input, int layer, Norm norm, float* hidden) override;
@@ -86,9 +87,12 @@ class DeviceTrunk final : public Trunk {
   absl::Status Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                        StepObserver* observer) override;
   absl::Status Head(const StepInput& input, float* hidden, const StepOutput& output) override;
+  absl::Status HeadMtp(const StepInput&, const StepOutput&) override { return NoMtp(); }
   void Abandon() override;
 
  private:
+  // Not reached: a model is not loaded with it.
+  static absl::Status NoMtp() { return absl::UnimplementedError("multi-token prediction"); }
   absl::Status LoadWeights(const TrunkSource& source, std::vector<float>& divisors);
   absl::Status LoadRope(const std::vector<float>& divisors);
   absl::Status TakeWorkspace();
@@ -160,7 +164,7 @@ absl::StatusOr<DeviceBuffer> TakeFor(Device& device, uint64_t bytes, std::string
 // The trunk passes through host memory, which is given back.
 absl::Status DeviceTrunk::LoadWeights(const TrunkSource& source, std::vector<float>& divisors) {
   ASSIGN_OR_RETURN(const std::vector<TrunkTensor> tensors,
-                   DescribeTrunk(source.gguf, spec_.config, weights_));
+                   DescribeTrunk(source.gguf, spec_, weights_));
   // Taken before anything is read: what does not fit should be said at once.
   ASSIGN_OR_RETURN(trunk_, TakeFor(device_, spec_.trunk_bytes, "the resident weights"));
   ASSIGN_OR_RETURN(const HostBuffer arena, ReadTrunk(source.gguf, tensors, spec_.config, host_ops_,
@@ -223,7 +227,8 @@ absl::Status DeviceTrunk::Init(const TrunkSource& source) {
   if (weights_.is_tied) {
     weights_.output = weights_.embedding;
   } else {
-    ASSIGN_OR_RETURN(embedding_, EmbeddingTable::Open(source.gguf, weights_.embedding, host_ops_));
+    ASSIGN_OR_RETURN(embedding_, EmbeddingTable::Open(source.gguf, "token_embd.weight",
+                                                      weights_.embedding, host_ops_));
   }
   ASSIGN_OR_RETURN(workspace_, TakeFor(device_, NeedsOf(spec_, options_).device, "the workspace"));
   Carver carver(workspace_.data());

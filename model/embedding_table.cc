@@ -31,11 +31,13 @@ uint64_t EmbeddingTable::CacheBytes(const MatrixView& shape) {
 }
 
 absl::StatusOr<std::unique_ptr<EmbeddingTable>> EmbeddingTable::Open(const GgufModel& gguf,
+                                                                     std::string_view name,
                                                                      const MatrixView& shape,
                                                                      const Ops& ops) {
-  const GgufTensor& tensor = *gguf.FindTensor("token_embd.weight");
+  const GgufTensor& tensor = *gguf.FindTensor(name);
   const std::string& path = gguf.paths()[static_cast<size_t>(tensor.file)];
   std::unique_ptr<EmbeddingTable> table(new EmbeddingTable(shape, ops));
+  table->name_ = name;
   table->path_ = path;
   table->offset_ = tensor.offset;
   table->file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -99,7 +101,7 @@ absl::Status EmbeddingTable::ReadRow(int32_t token, std::byte* row) const {
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       return absl::DataLossError(
-          fmt::format("reading token_embd.weight, row {}, from {}: {}", token, path_,
+          fmt::format("reading {}, row {}, from {}: {}", name_, token, path_,
                       got == 0 ? "the file ends before it" : std::strerror(errno)));
     }
     done += static_cast<size_t>(got);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,7 +23,9 @@ class EmbeddingTable {
   static constexpr int64_t kCachedRowsMax = 1024;
   static uint64_t CacheBytes(const MatrixView& shape);
 
+  // Of the tensor `name`, which the file has.
   static absl::StatusOr<std::unique_ptr<EmbeddingTable>> Open(const GgufModel& gguf,
+                                                              std::string_view name,
                                                               const MatrixView& shape,
                                                               const Ops& ops);
   static std::unique_ptr<EmbeddingTable> Resident(const MatrixView& table, const Ops& ops);
@@ -43,6 +46,7 @@ class EmbeddingTable {
 
   MatrixView table_;  // data null when it is in the file
   const Ops& ops_;
+  std::string name_;  // of the tensor
   std::string path_;
   int file_ = -1;
   uint64_t offset_ = 0;

@@ -10,6 +10,7 @@
 #include "model/blocks/feed_forward.h"
 #include "model/blocks/lookahead.h"
 #include "model/blocks/mixture.h"
+#include "model/blocks/mtp.h"
 #include "model/embedding_table.h"
 #include "model/rope.h"
 #include "model/trunk.h"
@@ -28,12 +29,14 @@ class HostTrunk final : public Trunk {
   absl::Status Init(const TrunkSource& source);
 
   absl::Status Embed(const StepInput& input) override;
+  absl::Status EmbedMtp(const StepInput& input, absl::Span<const MtpRow> rows) override;
   void AddAndNorm(const StepInput& input, int layer, Norm norm, float* hidden) override;
   void Attention(const StepInput& input, int layer) override;
   void FeedForward(const StepInput& input, int layer) override;
   absl::Status Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                        StepObserver* observer) override;
   absl::Status Head(const StepInput& input, float* hidden, const StepOutput& output) override;
+  absl::Status HeadMtp(const StepInput& input, const StepOutput& output) override;
   void Abandon() override {}
 
  private:
@@ -41,7 +44,16 @@ class HostTrunk final : public Trunk {
     return {spec_.config, ops_, team_, work_, input.kv, input.rows, input.runs, input.ledger};
   }
   const LayerWeights& Layer(int layer) const { return weights_.layers[static_cast<size_t>(layer)]; }
+  absl::Status OpenEmbeddings(const GgufModel& gguf);
+  // residual = the rows of the tokens.
+  absl::Status ReadEmbeddings(const StepInput& input, EmbeddingTable& table);
   void AddAndNormBy(const Step& step, bool adds, const float* norm, float* hidden);
+  struct HeadWeights {
+    const float* norm;
+    const MatrixView& output;
+  };
+  absl::Status RunHead(const StepInput& input, const HeadWeights& w, float* hidden,
+                       const StepOutput& output);
 
   const ModelSpec& spec_;
   const Model::Options& options_;
@@ -52,20 +64,16 @@ class HostTrunk final : public Trunk {
   TrunkWeights weights_;  // views into trunk_
   Workspace work_;        // arrays in workspace_
   std::unique_ptr<EmbeddingTable> embedding_;
+  std::unique_ptr<EmbeddingTable> mtp_embedding_;  // null: embedding_ serves
 };
 
 absl::Status HostTrunk::Init(const TrunkSource& source) {
   const ModelConfig& config = spec_.config;
   ASSIGN_OR_RETURN(const std::vector<TrunkTensor> tensors,
-                   DescribeTrunk(source.gguf, config, weights_));
+                   DescribeTrunk(source.gguf, spec_, weights_));
   ASSIGN_OR_RETURN(
       trunk_, ReadTrunk(source.gguf, tensors, config, ops_, team_, source.reader, source.progress));
-  if (weights_.is_tied) {
-    weights_.output = weights_.embedding;
-    embedding_ = EmbeddingTable::Resident(weights_.embedding, ops_);
-  } else {
-    ASSIGN_OR_RETURN(embedding_, EmbeddingTable::Open(source.gguf, weights_.embedding, ops_));
-  }
+  RETURN_IF_ERROR(OpenEmbeddings(source.gguf));
   const WorkspaceNeeds needs = HostWorkspaceNeeds(spec_, options_, team_.thread_count());
   ASSIGN_OR_RETURN(workspace_, HostBuffer::Create(needs.host_bytes));
   Carver carver(workspace_.data());
@@ -76,15 +84,40 @@ absl::Status HostTrunk::Init(const TrunkSource& source) {
   return absl::OkStatus();
 }
 
-absl::Status HostTrunk::Embed(const StepInput& input) {
+absl::Status HostTrunk::OpenEmbeddings(const GgufModel& gguf) {
+  if (weights_.is_tied) {
+    weights_.output = weights_.embedding;
+    embedding_ = EmbeddingTable::Resident(weights_.embedding, ops_);
+  } else {
+    ASSIGN_OR_RETURN(embedding_,
+                     EmbeddingTable::Open(gguf, "token_embd.weight", weights_.embedding, ops_));
+  }
+  MtpWeights& mtp = weights_.mtp;
+  if (Present(mtp.embedding)) {
+    ASSIGN_OR_RETURN(mtp_embedding_, EmbeddingTable::Open(gguf, MtpEmbeddingName(spec_.config),
+                                                          mtp.embedding, ops_));
+  }
+  if (!Present(mtp.output)) mtp.output = weights_.output;
+  if (mtp.output_norm == nullptr) mtp.output_norm = weights_.output_norm;
+  return absl::OkStatus();
+}
+
+absl::Status HostTrunk::ReadEmbeddings(const StepInput& input, EmbeddingTable& table) {
   const absl::Span<const StepRow> rows = input.rows;
   const int64_t stride = RowStride(spec_.config.hidden);
   for (size_t r = 0; r < rows.size(); ++r) work_.tokens[r] = rows[r].token;
-  embedding_->Expect({work_.tokens, rows.size()});
+  table.Expect({work_.tokens, rows.size()});
   for (size_t r = 0; r < rows.size(); ++r) {
-    RETURN_IF_ERROR(
-        embedding_->Read(rows[r].token, work_.residual + static_cast<int64_t>(r) * stride));
+    RETURN_IF_ERROR(table.Read(rows[r].token, work_.residual + static_cast<int64_t>(r) * stride));
   }
+  return absl::OkStatus();
+}
+
+absl::Status HostTrunk::Embed(const StepInput& input) { return ReadEmbeddings(input, *embedding_); }
+
+absl::Status HostTrunk::EmbedMtp(const StepInput& input, absl::Span<const MtpRow> rows) {
+  RETURN_IF_ERROR(ReadEmbeddings(input, mtp_embedding_ == nullptr ? *embedding_ : *mtp_embedding_));
+  JoinStates(StepOf(input), weights_.mtp, rows);
   return absl::OkStatus();
 }
 
@@ -101,13 +134,16 @@ void HostTrunk::AddAndNormBy(const Step& step, bool adds, const float* norm, flo
 
 void HostTrunk::AddAndNorm(const StepInput& input, int layer, Norm norm, float* hidden) {
   const LayerWeights& w = Layer(layer);
-  const bool is_first = layer == 0 && norm == Norm::kAttention;
+  const bool is_first =
+      (layer == 0 || layer == spec_.config.layer_count) && norm == Norm::kAttention;
   AddAndNormBy(StepOf(input), !is_first, norm == Norm::kAttention ? w.attention.norm : w.ffn_norm,
                hidden);
 }
 
 void HostTrunk::Attention(const StepInput& input, int layer) {
-  stoker::Attention(StepOf(input), layer, Layer(layer).attention);
+  // Multi-token prediction has a cache of one layer.
+  const int cached_layer = layer == spec_.config.layer_count ? 0 : layer;
+  stoker::Attention(StepOf(input), cached_layer, Layer(layer).attention);
 }
 
 void HostTrunk::FeedForward(const StepInput& input, int layer) {
@@ -127,12 +163,21 @@ absl::Status HostTrunk::Mixture(const StepInput& input, int layer, ExpertProvide
   });
 }
 
-// The rows that want logits are moved together to the front of `normed`.
 absl::Status HostTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
+  return RunHead(input, {weights_.output_norm, weights_.output}, hidden, output);
+}
+
+absl::Status HostTrunk::HeadMtp(const StepInput& input, const StepOutput& output) {
+  return RunHead(input, {weights_.mtp.output_norm, weights_.mtp.output}, nullptr, output);
+}
+
+// The rows that want logits are moved together to the front of `normed`.
+absl::Status HostTrunk::RunHead(const StepInput& input, const HeadWeights& w, float* hidden,
+                                const StepOutput& output) {
   const Step step = StepOf(input);
   const int64_t width = spec_.config.hidden;
   const int64_t stride = RowStride(width);
-  AddAndNormBy(step, true, weights_.output_norm, nullptr);
+  AddAndNormBy(step, true, w.norm, nullptr);
   int64_t wanted = 0;
   for (int64_t row = 0; row < step.row_count(); ++row) {
     const float* normed = work_.normed + row * stride;
@@ -146,8 +191,8 @@ absl::Status HostTrunk::Head(const StepInput& input, float* hidden, const StepOu
   CHECK(wanted <= options_.logits_rows_max);
   if (wanted == 0) return absl::OkStatus();
   work_.input.Assign(work_.normed, stride, wanted, width);
-  work_.input.Quantize(ops_, team_, KindSet::Of({&weights_.output}));
-  const MatmulArgs product = Product(weights_.output, work_.input, work_.outs);
+  work_.input.Quantize(ops_, team_, KindSet::Of({&w.output}));
+  const MatmulArgs product = Product(w.output, work_.input, work_.outs);
   RunProducts(ops_, team_, {&product, 1});
   return absl::OkStatus();
 }

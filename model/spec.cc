@@ -43,7 +43,8 @@ bool IsSpare(const GgufModel& gguf, std::string_view name) {
 absl::Status ReadCatalog(const GgufModel& gguf, ModelSpec& spec,
                          absl::flat_hash_map<std::string, Part>& parts) {
   const ModelConfig& c = spec.config;
-  for (int layer = 0; layer < c.layer_count; ++layer) {
+  const int layer_count = c.layer_count + (spec.with_mtp ? 1 : 0);
+  for (int layer = 0; layer < layer_count; ++layer) {
     if (!c.layer_is_moe(layer)) continue;
     ASSIGN_OR_RETURN(const ExpertTensors tensors, DescribeExperts(gguf, c, layer));
     LayerExperts experts;
@@ -59,6 +60,14 @@ absl::Status ReadCatalog(const GgufModel& gguf, ModelSpec& spec,
     spec.experts.layers.push_back(experts);
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckMtp(const ModelConfig& c) {
+  if (c.mtp_layer_count > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("the file has no layer for multi-token prediction ({} is 0 or missing): most "
+                  "conversions leave it out; try --draft ngram, or a file that carries it",
+                  ArchKey(c.arch, "nextn_predict_layers")));
 }
 
 // Every tensor gets its part; one that we do not know would change results if left out.
@@ -112,23 +121,30 @@ std::string_view NameOf(ModelSpec::Part part) {
   return "other";
 }
 
-absl::StatusOr<ModelSpec> ModelSpec::Read(const GgufModel& gguf, const ReadOptions& /*options*/) {
+absl::StatusOr<ModelSpec> ModelSpec::Read(const GgufModel& gguf, const ReadOptions& options) {
   ASSIGN_OR_RETURN(const std::string arch, gguf.String("general.architecture"));
   ModelSpec spec;
   ASSIGN_OR_RETURN(spec.family, FindFamily(arch));
   ASSIGN_OR_RETURN(spec.config, spec.family->read_config(gguf));
   RETURN_IF_ERROR(CheckConfig(spec.config));
+  if (options.with_mtp) RETURN_IF_ERROR(CheckMtp(spec.config));
+  spec.with_mtp = options.with_mtp;
 
   TrunkWeights weights;
-  ASSIGN_OR_RETURN(const std::vector<TrunkTensor> trunk, DescribeTrunk(gguf, spec.config, weights));
+  ASSIGN_OR_RETURN(const std::vector<TrunkTensor> trunk, DescribeTrunk(gguf, spec, weights));
+  const bool has_mtp_embedding = Present(weights.mtp.embedding);
   absl::flat_hash_map<std::string, Part> parts;
   parts["token_embd.weight"] = Part::kEmbedding;
+  if (has_mtp_embedding) parts[MtpEmbeddingName(spec.config)] = Part::kEmbedding;
   for (const TrunkTensor& tensor : trunk) parts[tensor.source->name] = tensor.part;
   RETURN_IF_ERROR(ReadCatalog(gguf, spec, parts));
   RETURN_IF_ERROR(ListTensors(gguf, spec, parts));
 
   spec.trunk_bytes = TrunkLayout(trunk).bytes();
   if (!weights.is_tied) spec.embedding_cache_bytes = EmbeddingTable::CacheBytes(weights.embedding);
+  if (has_mtp_embedding) {
+    spec.embedding_cache_bytes += EmbeddingTable::CacheBytes(weights.mtp.embedding);
+  }
   return spec;
 }
 

@@ -16,7 +16,8 @@ class Transformer final : public Model {
   Transformer(ModelSpec spec, const Options& options)
       : spec_(std::move(spec)),
         options_(options),
-        runs_(static_cast<size_t>(options.step_rows_max)) {}
+        runs_(static_cast<size_t>(options.step_rows_max)),
+        mtp_rows_(static_cast<size_t>(options.mtp_rows_max)) {}
 
   void Take(std::unique_ptr<Trunk> trunk) { trunk_ = std::move(trunk); }
   const Options& options() const { return options_; }
@@ -24,19 +25,23 @@ class Transformer final : public Model {
   absl::Status Forward(absl::Span<const StepRow> rows, KvCache& kv, ExpertProvider& experts,
                        StepObserver* observer, TimeLedger* ledger,
                        const StepOutput& output) override;
-  absl::Status ForwardMtp(absl::Span<const MtpRow>, KvCache&, ExpertProvider&, StepObserver*,
-                          TimeLedger*, const StepOutput&) override {
-    return absl::UnimplementedError("multi-token prediction");
-  }
+  absl::Status ForwardMtp(absl::Span<const MtpRow> rows, KvCache& kv, ExpertProvider& experts,
+                          StepObserver* observer, TimeLedger* ledger,
+                          const StepOutput& output) override;
 
  private:
   absl::Span<const SequenceRun> FindRuns(absl::Span<const StepRow> rows, const KvCache& kv);
   absl::Status RunStep(const StepInput& step, ExpertProvider& experts, StepObserver* observer,
                        const StepOutput& output);
+  absl::Status RunMtp(const StepInput& step, absl::Span<const MtpRow> rows, ExpertProvider& experts,
+                      StepObserver* observer, const StepOutput& output);
+  // Settles how long the step's sequences are now, and returns its status.
+  absl::Status End(const StepInput& step, absl::Status status);
 
   const ModelSpec spec_;
   const Options options_;
   std::vector<SequenceRun> runs_;
+  std::vector<StepRow> mtp_rows_;
   std::unique_ptr<Trunk> trunk_;
 };
 
@@ -71,41 +76,76 @@ absl::Status Transformer::RunStep(const StepInput& step, ExpertProvider& experts
   return trunk_->Head(step, output.HiddenBlock(spec_.config.layer_count), output);
 }
 
+absl::Status Transformer::RunMtp(const StepInput& step, absl::Span<const MtpRow> rows,
+                                 ExpertProvider& experts, StepObserver* observer,
+                                 const StepOutput& output) {
+  {
+    const CauseScope cause(step.ledger, Cause::kEmbedding);
+    RETURN_IF_ERROR(trunk_->EmbedMtp(step, rows));
+  }
+  const int layer = spec_.config.layer_count;
+  RETURN_IF_ERROR(RunLayer(*trunk_, spec_.config, step, layer, experts, observer, nullptr));
+  const CauseScope cause(step.ledger, Cause::kHead);
+  return trunk_->HeadMtp(step, output);
+}
+
+absl::Status Transformer::End(const StepInput& step, absl::Status status) {
+  if (!status.ok()) trunk_->Abandon();
+  for (const SequenceRun& run : step.runs) {
+    if (status.ok()) {
+      step.kv.Extend(run.sequence, run.position + run.count);
+    } else {
+      step.kv.Truncate(run.sequence, run.position);
+    }
+  }
+  return status;
+}
+
 absl::Status Transformer::Forward(absl::Span<const StepRow> rows, KvCache& kv,
                                   ExpertProvider& experts, StepObserver* observer,
                                   TimeLedger* ledger, const StepOutput& output) {
   CHECK(!rows.empty() && rows.size() <= static_cast<size_t>(options_.step_rows_max));
   const StepInput step = {rows, FindRuns(rows, kv), kv, ledger};
   if (observer != nullptr) observer->OnStep(rows);
-  const absl::Status status = RunStep(step, experts, observer, output);
-  if (!status.ok()) trunk_->Abandon();
-  for (const SequenceRun& run : step.runs) {
-    if (status.ok()) {
-      kv.Extend(run.sequence, run.position + run.count);
-    } else {
-      kv.Truncate(run.sequence, run.position);
-    }
+  return End(step, RunStep(step, experts, observer, output));
+}
+
+absl::Status Transformer::ForwardMtp(absl::Span<const MtpRow> rows, KvCache& kv,
+                                     ExpertProvider& experts, StepObserver* observer,
+                                     TimeLedger* ledger, const StepOutput& output) {
+  CHECK(!rows.empty() && rows.size() <= mtp_rows_.size());
+  CHECK(kv.options().layer_count == 1 && output.hidden == nullptr);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const MtpRow& row = rows[r];
+    mtp_rows_[r] = {row.token, row.sequence, row.position, row.wants_logits};
   }
-  return status;
+  const absl::Span<const StepRow> step_rows(mtp_rows_.data(), rows.size());
+  const StepInput step = {step_rows, FindRuns(step_rows, kv), kv, ledger};
+  if (observer != nullptr) observer->OnStep(step_rows);
+  return End(step, RunMtp(step, rows, experts, observer, output));
 }
 
 }  // namespace
 
+absl::Status RunLayer(Trunk& trunk, const ModelConfig& config, const StepInput& step, int layer,
+                      ExpertProvider& experts, StepObserver* observer, float* hidden) {
+  {
+    const CauseScope cause(step.ledger, Cause::kAttention);
+    trunk.AddAndNorm(step, layer, Trunk::Norm::kAttention, hidden);
+    trunk.Attention(step, layer);
+    trunk.AddAndNorm(step, layer, Trunk::Norm::kFeedForward, nullptr);
+  }
+  if (config.layer_is_moe(layer)) return trunk.Mixture(step, layer, experts, observer);
+  const CauseScope cause(step.ledger, Cause::kDense);
+  trunk.FeedForward(step, layer);
+  return absl::OkStatus();
+}
+
 absl::Status RunLayers(Trunk& trunk, const ModelConfig& config, const StepInput& step,
                        ExpertProvider& experts, StepObserver* observer, const StepOutput& output) {
   for (int layer = 0; layer < config.layer_count; ++layer) {
-    {
-      const CauseScope cause(step.ledger, Cause::kAttention);
-      trunk.AddAndNorm(step, layer, Trunk::Norm::kAttention, output.HiddenBlock(layer));
-      trunk.Attention(step, layer);
-      trunk.AddAndNorm(step, layer, Trunk::Norm::kFeedForward, nullptr);
-    }
-    if (config.layer_is_moe(layer)) {
-      RETURN_IF_ERROR(trunk.Mixture(step, layer, experts, observer));
-    } else {
-      const CauseScope cause(step.ledger, Cause::kDense);
-      trunk.FeedForward(step, layer);
-    }
+    RETURN_IF_ERROR(
+        RunLayer(trunk, config, step, layer, experts, observer, output.HiddenBlock(layer)));
   }
   return absl::OkStatus();
 }
@@ -114,7 +154,8 @@ WorkspaceNeeds Model::WorkspaceBytes(const ModelSpec& spec, const Options& optio
                                      int thread_count, bool on_device) {
   WorkspaceNeeds needs = on_device ? DeviceWorkspaceNeeds(spec, options)
                                    : HostWorkspaceNeeds(spec, options, thread_count);
-  needs.host_bytes += static_cast<uint64_t>(options.step_rows_max) * sizeof(SequenceRun);
+  needs.host_bytes += static_cast<uint64_t>(options.step_rows_max) * sizeof(SequenceRun) +
+                      static_cast<uint64_t>(options.mtp_rows_max) * sizeof(StepRow);
   return needs;
 }
 
@@ -124,6 +165,12 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const GgufModel& gguf, ModelS
                                                    const Progress& progress,
                                                    const ModelDevice& device) {
   CHECK(options.step_rows_max >= 1 && options.context_max >= 1);
+  CHECK(options.mtp_rows_max <= (spec.with_mtp ? options.step_rows_max : 0));
+  if (spec.with_mtp && device.device != nullptr) {
+    return absl::UnimplementedError(
+        "multi-token prediction is computed by the processor only; try --device cpu, or --draft "
+        "ngram");
+  }
   auto model = std::make_unique<Transformer>(std::move(spec), options);
   const TrunkSource source = {gguf, model->spec(), model->options(), ops, team, reader, progress};
   ASSIGN_OR_RETURN(std::unique_ptr<Trunk> trunk, device.device == nullptr

@@ -46,6 +46,9 @@ class Trunk {
   virtual ~Trunk() = default;
   // Begins a step: residual = the rows' embeddings.
   virtual absl::Status Embed(const StepInput& step) = 0;
+  // Begins a step of multi-token prediction: residual = what its layer starts from, for `rows`,
+  // which are those of the step. Its parts are those of layer config.layer_count; HeadMtp ends it.
+  virtual absl::Status EmbedMtp(const StepInput& step, absl::Span<const MtpRow> rows) = 0;
   // After Embed: queues all parts between it and Head at once, if they were recorded when a step
   // like this one ran; then Head is what follows. False: every part is to be called. `output` is
   // what the step is to give.
@@ -53,8 +56,9 @@ class Trunk {
                       StepObserver* /*observer*/, const StepOutput& /*output*/) {
     return false;
   }
-  // residual += delta, except before the first part; normed = its norm by the weights of `norm`.
-  // `hidden`, if not null, gets the residual, [rows, hidden], dense, by the end of the step.
+  // residual += delta, except before the first part of a step; normed = its norm by the weights of
+  // `norm`. `hidden`, if not null, gets the residual, [rows, hidden], dense, by the end of the
+  // step.
   virtual void AddAndNorm(const StepInput& step, int layer, Norm norm, float* hidden) = 0;
   // Each: delta = the part of normed. Attention appends keys and values to the cache.
   virtual void Attention(const StepInput& step, int layer) = 0;
@@ -65,11 +69,15 @@ class Trunk {
   // Ends the step: residual += delta, its final norm to output.normed and to `hidden` (as above),
   // and logits of the rows that want them.
   virtual absl::Status Head(const StepInput& step, float* hidden, const StepOutput& output) = 0;
+  virtual absl::Status HeadMtp(const StepInput& step, const StepOutput& output) = 0;
   // Ends a step that failed: returns when nothing of it is under way.
   virtual void Abandon() = 0;
 };
 
-// Calls the parts of every layer, in order.
+// Calls the parts of a layer, in order. `hidden`: see AddAndNorm.
+absl::Status RunLayer(Trunk& trunk, const ModelConfig& config, const StepInput& step, int layer,
+                      ExpertProvider& experts, StepObserver* observer, float* hidden);
+// Those of every layer.
 absl::Status RunLayers(Trunk& trunk, const ModelConfig& config, const StepInput& step,
                        ExpertProvider& experts, StepObserver* observer, const StepOutput& output);
 

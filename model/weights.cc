@@ -65,6 +65,8 @@ class TrunkWalk {
 
   void Model(TrunkWeights& weights);
   void Layer(int layer, LayerWeights& weights);
+  // Of the layer walked last.
+  void Mtp(MtpWeights& weights);
 
   absl::StatusOr<std::vector<TrunkTensor>> Take() {
     if (!status_.ok()) return status_;
@@ -146,6 +148,21 @@ void TrunkWalk::Layer(int layer, LayerWeights& w) {
   } else {
     FeedForward(Part::kDense, "", c.dense_ffn, w.dense);
   }
+}
+
+void TrunkWalk::Mtp(MtpWeights& w) {
+  const ModelConfig& c = config_;
+  Vector(Part::kMtp, "nextn.enorm.weight", c.hidden, w.embedding_norm);
+  Vector(Part::kMtp, "nextn.hnorm.weight", c.hidden, w.state_norm);
+  Matrix(Part::kMtp, "nextn.eh_proj.weight", 2 * int64_t{c.hidden}, c.hidden, w.join);
+  VectorIfThere(Part::kMtp, "nextn.shared_head_norm.weight", c.hidden, w.output_norm);
+  if (Has("nextn.shared_head_head.weight")) {
+    Matrix(Part::kMtp, "nextn.shared_head_head.weight", c.hidden, c.vocab_count, w.output);
+  }
+  if (!Has("nextn.embed_tokens.weight")) return;
+  // Read by row, as the model's own is.
+  Matrix(Part::kEmbedding, "nextn.embed_tokens.weight", c.hidden, c.vocab_count, w.embedding);
+  if (status_.ok()) tensors_.pop_back();
 }
 
 void TrunkWalk::GroupedAttention(AttentionWeights& w) {
@@ -242,17 +259,22 @@ void TrunkWalk::Mixture(int layer, LayerWeights& w) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf,
-                                                       const ModelConfig& config,
+absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf, const ModelSpec& spec,
                                                        TrunkWeights& weights) {
+  const int layer_count = spec.config.layer_count + (spec.with_mtp ? 1 : 0);
   weights = TrunkWeights();
-  weights.layers.resize(static_cast<size_t>(config.layer_count));
-  TrunkWalk walk(gguf, config);
+  weights.layers.resize(static_cast<size_t>(layer_count));
+  TrunkWalk walk(gguf, spec.config);
   walk.Model(weights);
-  for (int layer = 0; layer < config.layer_count; ++layer) {
+  for (int layer = 0; layer < layer_count; ++layer) {
     walk.Layer(layer, weights.layers[static_cast<size_t>(layer)]);
   }
+  if (spec.with_mtp) walk.Mtp(weights.mtp);
   return walk.Take();
+}
+
+std::string MtpEmbeddingName(const ModelConfig& config) {
+  return fmt::format("blk.{}.nextn.embed_tokens.weight", config.layer_count);
 }
 
 absl::StatusOr<ExpertTensors> DescribeExperts(const GgufModel& gguf, const ModelConfig& c,

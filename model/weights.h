@@ -71,8 +71,19 @@ struct LayerWeights {
   ExpertShape experts;
 };
 
+// What multi-token prediction has beside its layer. Absent: that of the model serves.
+struct MtpWeights {
+  const float* embedding_norm = nullptr;  // [hidden]
+  const float* state_norm = nullptr;      // [hidden]
+  MatrixView join;                        // [hidden, 2 * hidden]: of an embedding, then of a state
+  MatrixView embedding;                   // [vocab, hidden], its data in the file; may be absent
+  MatrixView output;                      // [vocab, hidden]; may be absent
+  const float* output_norm = nullptr;     // [hidden]; may be absent
+};
+
 struct TrunkWeights {
-  std::vector<LayerWeights> layers;
+  std::vector<LayerWeights> layers;      // with_mtp: its layer is the last
+  MtpWeights mtp;                        // with_mtp
   MatrixView embedding;                  // [vocab, hidden]; data only when tied
   MatrixView output;                     // [vocab, hidden]; the embedding when tied
   const float* output_norm = nullptr;    // [hidden]
@@ -90,12 +101,15 @@ struct TrunkTensor {
       nullptr;  // beside `matrix`: a key_up to be built from it (old MLA layout)
 };
 
-// Everything a file must hold for its config. Fills the shapes and dtypes of `weights`; the tensors
-// returned point into it. InvalidArgument naming a tensor that is missing or misshapen;
-// Unimplemented naming one in a format that we cannot compute with.
-absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf,
-                                                       const ModelConfig& config,
+// Everything a file must hold for the config of `spec`, and with_mtp if it says so; nothing else of
+// it is looked at. Fills the shapes and dtypes of `weights`; the tensors returned point into it.
+// InvalidArgument naming a tensor that is missing or misshapen; Unimplemented naming one in a
+// format that we cannot compute with.
+absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf, const ModelSpec& spec,
                                                        TrunkWeights& weights);
+
+// The embedding table that multi-token prediction may have for itself.
+std::string MtpEmbeddingName(const ModelConfig& config);
 
 // The names of a layer's merged expert tensors, in the order of the expert's parts.
 struct ExpertTensors {

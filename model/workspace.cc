@@ -78,6 +78,14 @@ void CarveLookahead(const ModelConfig& c, int64_t rows, KindSet kinds, Lookahead
                    {.rows = rows, .cols = c.hidden, .panels = PanelCount(rows), .kinds = kinds});
 }
 
+void CarveMtp(const ModelConfig& c, int64_t rows, KindSet kinds, MtpArrays& mtp, Carver& carver) {
+  if (rows == 0) return;
+  const int64_t width = 2 * int64_t{c.hidden};
+  mtp.joined = carver.Take<float>(rows * RowStride(width));
+  mtp.input.Carve(carver,
+                  {.rows = rows, .cols = width, .panels = PanelCount(rows), .kinds = kinds});
+}
+
 }  // namespace
 
 bool IsTied(const ModelSpec& spec) {
@@ -90,7 +98,8 @@ KindSet KindsOf(const ModelSpec& spec) {
   const bool is_tied = IsTied(spec);
   KindSet kinds;
   for (const ModelSpec::Tensor& tensor : spec.tensors) {
-    const bool is_multiplied = tensor.part != Part::kMtp && tensor.part != Part::kOther &&
+    const bool is_multiplied = tensor.part != Part::kOther &&
+                               (tensor.part != Part::kMtp || spec.with_mtp) &&
                                (tensor.part != Part::kEmbedding || is_tied);
     if (is_multiplied && IsComputable(tensor.dtype)) kinds.Add(ActivationKindOf(tensor.dtype));
   }
@@ -125,6 +134,7 @@ Workspace CarveWorkspace(const ModelSpec& spec, const Model::Options& options, i
   CarveFeedForward(c, rows, kinds, w, carver);
   CarveLookahead(c, std::min<int64_t>(rows, options.lookahead_rows_max), kinds, w.lookahead,
                  carver);
+  CarveMtp(c, options.mtp_rows_max, kinds, w.mtp, carver);
   CarveWorkers(c, thread_count, w, carver);
   w.input.Carve(carver,
                 {.rows = rows, .cols = c.hidden, .panels = PanelCount(rows), .kinds = kinds});

@@ -34,6 +34,12 @@ struct LookaheadArrays {
   Activations input;           // of `normed`
 };
 
+// What multi-token prediction starts from.
+struct MtpArrays {
+  float* joined = nullptr;  // [rows, 2 * hidden] a token's embedding, normed, and a state, normed
+  Activations input;        // of `joined`
+};
+
 // Arrays are [rows, width] with rows RowStride(width) floats apart unless said otherwise.
 struct Workspace {
   // Sizes that the arrays were carved for.
@@ -67,6 +73,7 @@ struct Workspace {
   Activations input;  // of `normed`
   Activations inner;  // of rows between two products: compressed query, attended, gated
   LookaheadArrays lookahead;
+  MtpArrays mtp;
   ExpertArrays experts;            // gate, up and outs are those above
   float** outs = nullptr;          // [4 * rows or pairs] output rows of products that run together
   float* worker_floats = nullptr;  // [threads, attention_floats + latent_floats]

@@ -17,10 +17,17 @@
 
 namespace stoker {
 
-// Logits of every row run, and the hidden states of the last step.
+// Logits and normed states of every row run, and the hidden states of the last step.
 struct RunResult {
   std::vector<float> logits;  // [rows, vocab]
   std::vector<float> hidden;  // [layers + 1, rows, hidden], of single-step runs
+  std::vector<float> normed;  // [rows, hidden]
+};
+
+// Of the rows of a pass of multi-token prediction.
+struct MtpResult {
+  std::vector<float> logits;  // [rows that want them, vocab]
+  std::vector<float> normed;  // [rows, hidden]
 };
 
 class LoadedModel {
@@ -31,6 +38,7 @@ class LoadedModel {
     int sequence_count = 1;
     Dtype kv_dtype = Dtype::kF32;
     ModelDevice device = {};  // outlives the model
+    bool with_mtp = false;
     Model::Options model = {.step_rows_max = 512, .logits_rows_max = 512, .context_max = 512};
   };
 
@@ -41,12 +49,15 @@ class LoadedModel {
   const ModelConfig& config() const { return model_->spec().config; }
   Model& model() { return *model_; }
   KvCache& kv() { return *kv_; }
+  KvCache& mtp_kv() { return *mtp_kv_; }  // with_mtp
   ExpertProvider& experts() { return *experts_; }
 
   // Appends tokens to a sequence in steps of at most `chunk`, logits for every row.
   RunResult Run(const std::vector<int32_t>& tokens, int chunk, int sequence = 0);
   // One step of given rows, logits for all of them.
   RunResult Step(const std::vector<StepRow>& rows);
+  // Of all rows of one pass of multi-token prediction, with experts from where steps get them.
+  absl::StatusOr<MtpResult> RunMtp(const std::vector<MtpRow>& rows);
   // Where steps get their experts from; null: all of them in host memory.
   void Use(ExpertProvider* provider) { provider_ = provider; }
   // Who is told of steps from here on; null: nobody.
@@ -63,6 +74,7 @@ class LoadedModel {
   std::unique_ptr<Model> model_;
   std::unique_ptr<ExpertProvider> experts_;
   std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<KvCache> mtp_kv_;
   ExpertProvider* provider_ = nullptr;
   StepObserver* observer_ = nullptr;
 };
