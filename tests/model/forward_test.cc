@@ -131,6 +131,22 @@ TEST_F(Forward, OnlyRowsThatWantLogitsGetThem) {
   EXPECT_EQ(some.back(), -1.0f);
 }
 
+TEST_F(Forward, NormedStatesOfAllRowsAreTheLastHiddenOnes) {
+  const auto model = Open();
+  const RunResult run = model->Step({{3, 0, 0, true}, {1, 0, 1, true}, {4, 0, 2, true}});
+  const size_t block = 3 * static_cast<size_t>(model->config().hidden);
+  EXPECT_EQ(run.normed,
+            std::vector<float>(run.hidden.end() - static_cast<ptrdiff_t>(block), run.hidden.end()));
+  model->Reset();
+  std::vector<float> normed(block);
+  const std::vector<StepRow> rows = {{3, 0, 0, false}, {1, 0, 1, false}, {4, 0, 2, false}};
+  ASSERT_TRUE(
+      model->model()
+          .Forward(rows, model->kv(), model->experts(), nullptr, nullptr, {.normed = normed.data()})
+          .ok());
+  EXPECT_EQ(normed, run.normed);
+}
+
 // One thread, so that the count, which is the calling thread's, misses nothing.
 TEST_F(Forward, AStepAllocatesNothing) {
   const auto model = Open({.kv_dtype = Dtype::kF16});

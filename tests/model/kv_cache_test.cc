@@ -37,6 +37,16 @@ TEST(KvCache, PlanIsTheBytesOfAllRows) {
             3u * 2 * 64 * 40 * 4);
 }
 
+TEST(KvCache, LayersCanBeFewerThanTheModels) {
+  for (const bool on_device : {false, true}) {
+    const uint64_t one =
+        KvCache::PlanBytes(Grouped(), {.context = 64, .layer_count = 1}, on_device);
+    const uint64_t two =
+        KvCache::PlanBytes(Grouped(), {.context = 64, .layer_count = 2}, on_device);
+    EXPECT_EQ(KvCache::PlanBytes(Grouped(), {.context = 64}, on_device), two + (two - one));
+  }
+}
+
 TEST(KvCache, RegionsOfLayersAndSequencesAreDistinct) {
   const absl::StatusOr<KvCache> cache =
       KvCache::Create(Grouped(), {.sequence_count = 2, .context = 5, .dtype = Dtype::kF32});

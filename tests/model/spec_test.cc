@@ -12,6 +12,28 @@ namespace {
 
 using ::testing::HasSubstr;
 
+void Add(GgufContents& contents, const std::string& name, std::vector<int64_t> dims) {
+  size_t bytes = sizeof(float);
+  for (const int64_t dim : dims) bytes *= static_cast<size_t>(dim);
+  contents.tensors.push_back({.name = name, .type = 0, .dims = std::move(dims)});
+  contents.tensors.back().data.resize(bytes);
+}
+
+void AddLayer(GgufContents& contents, const std::string& layer) {
+  Add(contents, layer + "attn_norm.weight", {32});
+  Add(contents, layer + "attn_q.weight", {32, 32});
+  Add(contents, layer + "attn_k.weight", {32, 16});
+  Add(contents, layer + "attn_v.weight", {32, 16});
+  Add(contents, layer + "attn_q_norm.weight", {8});
+  Add(contents, layer + "attn_k_norm.weight", {8});
+  Add(contents, layer + "attn_output.weight", {32, 32});
+  Add(contents, layer + "ffn_norm.weight", {32});
+  Add(contents, layer + "ffn_gate_inp.weight", {32, 8});
+  Add(contents, layer + "ffn_gate_exps.weight", {32, 16, 8});
+  Add(contents, layer + "ffn_up_exps.weight", {32, 16, 8});
+  Add(contents, layer + "ffn_down_exps.weight", {16, 32, 8});
+}
+
 // A qwen3moe file of two layers: hidden 32, 4 heads of 8 over 2, 8 experts of width 16, top 2.
 GgufContents SmallMixture() {
   GgufContents c;
@@ -31,41 +53,37 @@ GgufContents SmallMixture() {
   set("expert_used_count", 2);
   set("expert_feed_forward_length", 16);
   c.Set("qwen3moe.attention.layer_norm_rms_epsilon", 1e-6);
-  const auto add = [&](const std::string& name, std::vector<int64_t> dims) {
-    size_t bytes = sizeof(float);
-    for (const int64_t dim : dims) bytes *= static_cast<size_t>(dim);
-    c.tensors.push_back({.name = name, .type = 0, .dims = std::move(dims)});
-    c.tensors.back().data.resize(bytes);
-  };
-  add("token_embd.weight", {32, 100});
-  add("output.weight", {32, 100});
-  add("output_norm.weight", {32});
-  for (const std::string layer : {"blk.0.", "blk.1."}) {
-    add(layer + "attn_norm.weight", {32});
-    add(layer + "attn_q.weight", {32, 32});
-    add(layer + "attn_k.weight", {32, 16});
-    add(layer + "attn_v.weight", {32, 16});
-    add(layer + "attn_q_norm.weight", {8});
-    add(layer + "attn_k_norm.weight", {8});
-    add(layer + "attn_output.weight", {32, 32});
-    add(layer + "ffn_norm.weight", {32});
-    add(layer + "ffn_gate_inp.weight", {32, 8});
-    add(layer + "ffn_gate_exps.weight", {32, 16, 8});
-    add(layer + "ffn_up_exps.weight", {32, 16, 8});
-    add(layer + "ffn_down_exps.weight", {16, 32, 8});
-  }
+  Add(c, "token_embd.weight", {32, 100});
+  Add(c, "output.weight", {32, 100});
+  Add(c, "output_norm.weight", {32});
+  AddLayer(c, "blk.0.");
+  AddLayer(c, "blk.1.");
   return c;
 }
 
-absl::StatusOr<ModelSpec> Read(const GgufContents& contents) {
+// The same with a layer for multi-token prediction, which shares the table and the head.
+GgufContents WithMtpLayer() {
+  GgufContents c = SmallMixture();
+  c.Set("qwen3moe.block_count", uint64_t{3});
+  c.Set("qwen3moe.nextn_predict_layers", uint64_t{1});
+  AddLayer(c, "blk.2.");
+  Add(c, "blk.2.nextn.enorm.weight", {32});
+  Add(c, "blk.2.nextn.hnorm.weight", {32});
+  Add(c, "blk.2.nextn.eh_proj.weight", {64, 32});
+  return c;
+}
+
+absl::StatusOr<ModelSpec> Read(const GgufContents& contents,
+                               const ModelSpec::ReadOptions& options = {}) {
   const std::vector<uint8_t> bytes = contents.Writer().Build();
   const absl::StatusOr<GgufModel> gguf = GgufModel::Parse(bytes, "test.gguf");
   if (!gguf.ok()) return gguf.status();
-  return ModelSpec::Read(*gguf);
+  return ModelSpec::Read(*gguf, options);
 }
 
-void ExpectRefused(const GgufContents& contents, absl::StatusCode code, const std::string& text) {
-  const absl::StatusOr<ModelSpec> spec = Read(contents);
+void ExpectRefused(const GgufContents& contents, absl::StatusCode code, const std::string& text,
+                   const ModelSpec::ReadOptions& options = {}) {
+  const absl::StatusOr<ModelSpec> spec = Read(contents, options);
   EXPECT_EQ(spec.status().code(), code) << MessageOf(spec.status());
   EXPECT_THAT(std::string(MessageOf(spec.status())), HasSubstr(text));
 }
@@ -123,19 +141,50 @@ TEST(ModelSpec, TiedModelsKeepTheEmbeddingInMemory) {
 }
 
 TEST(ModelSpec, PredictionLayersAreKnownAndKeptAside) {
-  GgufContents contents = SmallMixture();
-  contents.Set("qwen3moe.block_count", uint64_t{3});
-  contents.Set("qwen3moe.nextn_predict_layers", uint64_t{1});
-  contents.tensors.push_back({.name = "blk.2.nextn.enorm.weight",
-                              .type = 0,
-                              .dims = {32},
-                              .data = std::vector<uint8_t>(128)});
-  const absl::StatusOr<ModelSpec> spec = Read(contents);
+  const absl::StatusOr<ModelSpec> spec = Read(WithMtpLayer());
+  const absl::StatusOr<ModelSpec> plain = Read(SmallMixture());
   ASSERT_TRUE(spec.ok()) << MessageOf(spec.status());
   EXPECT_EQ(spec->config.layer_count, 2);
   EXPECT_EQ(spec->config.mtp_layer_count, 1);
+  EXPECT_FALSE(spec->with_mtp);
   EXPECT_EQ(spec->tensors.back().part, ModelSpec::Part::kMtp);
   EXPECT_EQ(spec->experts.layers.size(), 2u);
+  EXPECT_EQ(spec->trunk_bytes, plain->trunk_bytes);
+  EXPECT_EQ(spec->embedding_cache_bytes, plain->embedding_cache_bytes);
+}
+
+TEST(ModelSpec, APredictionLayerAskedForIsOneFurtherLayer) {
+  const absl::StatusOr<ModelSpec> spec = Read(WithMtpLayer(), {.with_mtp = true});
+  ASSERT_TRUE(spec.ok()) << MessageOf(spec.status());
+  EXPECT_TRUE(spec->with_mtp);
+  EXPECT_EQ(spec->config.layer_count, 2);
+  ASSERT_EQ(spec->experts.layers.size(), 3u);
+  EXPECT_EQ(spec->experts.layers[2].layer, 2);
+  EXPECT_EQ(spec->experts.layers[2].expert_count, 8);
+  for (const ModelSpec::Tensor& tensor : spec->tensors) {
+    const bool is_expert = tensor.name.find("_exps") != std::string::npos;
+    EXPECT_EQ(tensor.part == ModelSpec::Part::kExperts, is_expert) << tensor.name;
+  }
+}
+
+TEST(ModelSpec, AMissingTensorOfAPredictionLayerIsNamed) {
+  for (const std::string name :
+       {"blk.2.nextn.eh_proj.weight", "blk.2.nextn.enorm.weight", "blk.2.nextn.hnorm.weight",
+        "blk.2.attn_norm.weight", "blk.2.ffn_down_exps.weight"}) {
+    GgufContents contents = WithMtpLayer();
+    contents.Remove(name);
+    ExpectRefused(contents, absl::StatusCode::kInvalidArgument, name, {.with_mtp = true});
+    EXPECT_TRUE(Read(contents).ok()) << name;
+  }
+}
+
+TEST(ModelSpec, AFileWithoutAPredictionLayerIsToldApartAndAlternativesNamed) {
+  ExpectRefused(SmallMixture(), absl::StatusCode::kInvalidArgument,
+                "no layer for multi-token prediction (qwen3moe.nextn_predict_layers is 0 or "
+                "missing)",
+                {.with_mtp = true});
+  ExpectRefused(SmallMixture(), absl::StatusCode::kInvalidArgument, "try --draft ngram",
+                {.with_mtp = true});
 }
 
 TEST(ModelSpec, AMissingTensorIsNamed) {
