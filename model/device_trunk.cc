@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "device/buffer.h"
 #include "device/device_buffer.h"
+#include "model/device_blocks/join.h"
 #include "model/device_blocks/mixture.h"
 #include "model/device_blocks/resident_mixtures.h"
 #include "model/device_blocks/step.h"
@@ -78,7 +79,7 @@ class DeviceTrunk final : public Trunk {
   absl::Status Init(const TrunkSource& source);
 
   absl::Status Embed(const StepInput& input) override;
-  absl::Status EmbedMtp(const StepInput&, absl::Span<const MtpRow>) override { return NoMtp(); }
+  absl::Status EmbedMtp(const StepInput& input, absl::Span<const MtpRow> rows) override;
   bool Repeat(const StepInput& input, ExpertProvider& experts, StepObserver* observer,
               const StepOutput& output) override;
   void AddAndNorm(const StepInput& input, int layer, Norm norm, float* hidden) override;
@@ -87,13 +88,12 @@ class DeviceTrunk final : public Trunk {
   absl::Status Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                        StepObserver* observer) override;
   absl::Status Head(const StepInput& input, float* hidden, const StepOutput& output) override;
-  absl::Status HeadMtp(const StepInput&, const StepOutput&) override { return NoMtp(); }
+  absl::Status HeadMtp(const StepInput& input, const StepOutput& output) override;
   void Abandon() override;
 
  private:
-  // Not reached: a model is not loaded with it.
-  static absl::Status NoMtp() { return absl::UnimplementedError("multi-token prediction"); }
   absl::Status LoadWeights(const TrunkSource& source, std::vector<float>& divisors);
+  absl::Status OpenEmbeddings(const GgufModel& gguf);
   absl::Status LoadRope(const std::vector<float>& divisors);
   absl::Status TakeWorkspace();
   DeviceStep StepOf(const StepInput& input) const {
@@ -113,8 +113,14 @@ class DeviceTrunk final : public Trunk {
   // Whether the device can work on all layers of the step by itself.
   bool NeedsNoHost(const StepInput& input, ExpertProvider& experts);
   StepShape ShapeOf(const StepInput& input) const;
+  // The rows' embeddings to host memory, `stride` floats apart.
+  absl::Status ReadEmbeddings(const StepInput& input, EmbeddingTable& table, float* out,
+                              int64_t stride);
   // Each of `normed` that is not null gets the final norm of all rows.
-  void QueueHead(const StepInput& input, std::initializer_list<float*> normed);
+  void QueueHead(const StepInput& input, const HeadWeights& w,
+                 std::initializer_list<float*> normed);
+  // Waits for all that is queued, and hands out what came of it.
+  absl::Status End(const StepInput& input, float* logits);
   // Ends the recording of the step, keeps it and queues what it holds; or the step's parts, when
   // it could not be made.
   absl::Status RunRecorded(const StepInput& input);
@@ -136,7 +142,8 @@ class DeviceTrunk final : public Trunk {
   PinnedBlock pinned_;
   HostPart host_;
   ResidentMixtures residents_{spec_.config, work_, pinned_, host_};
-  std::unique_ptr<EmbeddingTable> embedding_;  // null: the table is resident on the device
+  std::unique_ptr<EmbeddingTable> embedding_;      // null: the table is resident on the device
+  std::unique_ptr<EmbeddingTable> mtp_embedding_;  // with_mtp
 
   // Of the running step.
   int64_t rows_ = 0;
@@ -216,20 +223,29 @@ absl::Status DeviceTrunk::TakeWorkspace() {
   host_ = CarveHostPart(spec_, options_, host);
   host_.plan.places = reinterpret_cast<int32_t*>(pinned_.tables);
   if (spec_.config.expert_count > 0) {
-    std::fill_n(host_.residents, spec_.config.layer_count, ResidentLayer());
+    std::fill_n(host_.residents, ExpertLayers(spec_), ResidentLayer());
   }
+  return absl::OkStatus();
+}
+
+absl::Status DeviceTrunk::OpenEmbeddings(const GgufModel& gguf) {
+  if (weights_.is_tied) {
+    weights_.output = weights_.embedding;
+  } else {
+    ASSIGN_OR_RETURN(
+        embedding_, EmbeddingTable::Open(gguf, "token_embd.weight", weights_.embedding, host_ops_));
+  }
+  if (!spec_.with_mtp) return absl::OkStatus();
+  const MtpWeights& mtp = weights_.mtp;
+  ASSIGN_OR_RETURN(mtp_embedding_,
+                   EmbeddingTable::Open(gguf, mtp.embedding_name, mtp.embedding, host_ops_));
   return absl::OkStatus();
 }
 
 absl::Status DeviceTrunk::Init(const TrunkSource& source) {
   std::vector<float> divisors;
   RETURN_IF_ERROR(LoadWeights(source, divisors));
-  if (weights_.is_tied) {
-    weights_.output = weights_.embedding;
-  } else {
-    ASSIGN_OR_RETURN(embedding_, EmbeddingTable::Open(source.gguf, "token_embd.weight",
-                                                      weights_.embedding, host_ops_));
-  }
+  RETURN_IF_ERROR(OpenEmbeddings(source.gguf));
   ASSIGN_OR_RETURN(workspace_, TakeFor(device_, NeedsOf(spec_, options_).device, "the workspace"));
   Carver carver(workspace_.data());
   work_ = CarveDeviceWorkspace(spec_, options_, carver);
@@ -264,6 +280,18 @@ void DeviceTrunk::SendInbox(const StepInput& input) {
   input.kv.SendTable(Stream::kCompute);
 }
 
+absl::Status DeviceTrunk::ReadEmbeddings(const StepInput& input, EmbeddingTable& table, float* out,
+                                         int64_t stride) {
+  for (int64_t r = 0; r < rows_; ++r) {
+    host_.tokens[r] = input.rows[static_cast<size_t>(r)].token;
+  }
+  table.Expect({host_.tokens, input.rows.size()});
+  for (int64_t r = 0; r < rows_; ++r) {
+    RETURN_IF_ERROR(table.Read(host_.tokens[r], out + r * stride));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DeviceTrunk::Embed(const StepInput& input) {
   SendInbox(input);
   const int64_t stride = RowStride(spec_.config.hidden);
@@ -275,16 +303,26 @@ absl::Status DeviceTrunk::Embed(const StepInput& input) {
                                           .rows = rows_});
     return absl::OkStatus();
   }
-  for (int64_t r = 0; r < rows_; ++r) {
-    host_.tokens[r] = input.rows[static_cast<size_t>(r)].token;
-  }
-  embedding_->Expect({host_.tokens, input.rows.size()});
-  for (int64_t r = 0; r < rows_; ++r) {
-    RETURN_IF_ERROR(embedding_->Read(host_.tokens[r], pinned_.embedded + r * stride));
-  }
+  RETURN_IF_ERROR(ReadEmbeddings(input, *embedding_, pinned_.embedded, stride));
   device_.CopyIn(Stream::kCompute, reinterpret_cast<std::byte*>(work_.residual),
                  reinterpret_cast<const std::byte*>(pinned_.embedded),
                  static_cast<size_t>(rows_ * stride) * sizeof(float));
+  return absl::OkStatus();
+}
+
+absl::Status DeviceTrunk::EmbedMtp(const StepInput& input, absl::Span<const MtpRow> rows) {
+  SendInbox(input);
+  const int64_t hidden = spec_.config.hidden;
+  const int64_t stride = work_.mtp.joined.stride;
+  RETURN_IF_ERROR(ReadEmbeddings(input, *mtp_embedding_, pinned_.mtp_halves, stride));
+  for (int64_t r = 0; r < rows_; ++r) {
+    std::copy_n(rows[static_cast<size_t>(r)].hidden, hidden,
+                pinned_.mtp_halves + r * stride + hidden);
+  }
+  device_.CopyIn(Stream::kCompute, reinterpret_cast<std::byte*>(work_.mtp.halves),
+                 reinterpret_cast<const std::byte*>(pinned_.mtp_halves),
+                 static_cast<size_t>(rows_ * stride) * sizeof(float));
+  QueueJoin(StepOf(input), weights_.mtp);
   return absl::OkStatus();
 }
 
@@ -342,7 +380,7 @@ absl::Status DeviceTrunk::RunRecorded(const StepInput& input) {
   // Queued after all, from here on always: a recording is of use only if it costs nothing.
   residents_.Forget();
   RETURN_IF_ERROR(RunLayers(*this, spec_.config, input, *experts_, observer_, {}));
-  QueueHead(input, {});
+  QueueHead(input, HeadOf(weights_), {});
   return absl::OkStatus();
 }
 
@@ -380,7 +418,8 @@ void DeviceTrunk::AddAndNorm(const StepInput& input, int layer, Norm norm, float
                          : spec_.config.layer_is_moe(layer)
                              ? MixtureInput(StepOf(input), w)
                              : work_.normed.Only(FeedForwardKinds(w.dense));
-  QueueNorm({.adds = !is_attention || layer > 0,
+  const bool is_first = layer == 0 || layer == spec_.config.layer_count;
+  QueueNorm({.adds = !is_attention || !is_first,
              .weight = is_attention ? w.attention.norm : w.ffn_norm,
              .rows = rows_},
             out);
@@ -388,7 +427,9 @@ void DeviceTrunk::AddAndNorm(const StepInput& input, int layer, Norm norm, float
 }
 
 void DeviceTrunk::Attention(const StepInput& input, int layer) {
-  QueueAttention(StepOf(input), layer, Layer(layer).attention);
+  // Multi-token prediction has a cache of one layer.
+  const int cached_layer = layer == spec_.config.layer_count ? 0 : layer;
+  QueueAttention(StepOf(input), cached_layer, Layer(layer).attention);
 }
 
 void DeviceTrunk::FeedForward(const StepInput& input, int layer) {
@@ -408,9 +449,10 @@ absl::Status DeviceTrunk::Mixture(const StepInput& input, int layer, ExpertProvi
   return absl::OkStatus();
 }
 
-void DeviceTrunk::QueueHead(const StepInput& input, std::initializer_list<float*> normed) {
-  const DeviceRows out = work_.normed.Only(KindSet::Of({&weights_.output}));
-  NormOf norm = {.weight = weights_.output_norm, .rows = rows_};
+void DeviceTrunk::QueueHead(const StepInput& input, const HeadWeights& w,
+                            std::initializer_list<float*> normed) {
+  const DeviceRows out = work_.normed.Only(KindSet::Of({&w.output}));
+  NormOf norm = {.weight = w.norm, .rows = rows_};
   for (float* copy : normed) {
     if (copy == nullptr) continue;
     if (norm.adds) QueueNorm(norm, out);
@@ -424,7 +466,7 @@ void DeviceTrunk::QueueHead(const StepInput& input, std::initializer_list<float*
     QueueNorm(norm, out);
     DeviceStep wanted = StepOf(input);
     wanted.rows = logits_row_count_;
-    wanted.Multiply(out, spec_.config.hidden, {ProductTo(weights_.output, work_.logits)});
+    wanted.Multiply(out, spec_.config.hidden, {ProductTo(w.output, work_.logits)});
     device_.CopyOut(Stream::kCompute, reinterpret_cast<std::byte*>(pinned_.logits),
                     reinterpret_cast<const std::byte*>(work_.logits),
                     static_cast<size_t>(logits_row_count_ * RowStride(spec_.config.vocab_count)) *
@@ -433,20 +475,29 @@ void DeviceTrunk::QueueHead(const StepInput& input, std::initializer_list<float*
   residents_.SendChoices(StepOf(input));
 }
 
-absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
+absl::Status DeviceTrunk::End(const StepInput& input, float* logits) {
   const int64_t vocab = spec_.config.vocab_count;
   const int64_t stride = RowStride(vocab);
-  if (mode_ != Mode::kRepeated) QueueHead(input, {hidden, output.normed});
-  if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input));
   {
     const CauseScope cause(input.ledger, Cause::kWaitDevice);
     RETURN_IF_ERROR(device_.Await(device_.Record(Stream::kCompute)));
   }
   if (experts_ != nullptr) residents_.Tell(rows_, *experts_, observer_);
   for (int64_t row = 0; row < logits_row_count_; ++row) {
-    std::copy_n(pinned_.logits + row * stride, vocab, output.logits + row * vocab);
+    std::copy_n(pinned_.logits + row * stride, vocab, logits + row * vocab);
   }
   return absl::OkStatus();
+}
+
+absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
+  if (mode_ != Mode::kRepeated) QueueHead(input, HeadOf(weights_), {hidden, output.normed});
+  if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input));
+  return End(input, output.logits);
+}
+
+absl::Status DeviceTrunk::HeadMtp(const StepInput& input, const StepOutput& output) {
+  QueueHead(input, MtpHeadOf(weights_), {output.normed});
+  return End(input, output.logits);
 }
 
 // The provider's copies and releases are its own affair; ours are on these two streams.
@@ -467,6 +518,12 @@ WorkspaceNeeds DeviceWorkspaceNeeds(const ModelSpec& spec, const Model::Options&
 absl::StatusOr<std::unique_ptr<Trunk>> LoadDeviceTrunk(const TrunkSource& source,
                                                        const ModelDevice& device) {
   CHECK(device.ops != nullptr);
+  if (source.spec.with_mtp && source.spec.config.hidden % 16 != 0) {
+    return absl::UnimplementedError(
+        fmt::format("multi-token prediction on a device needs a hidden width of whole sixteens, "
+                    "and the model's is {}; try --device cpu, or --draft ngram",
+                    source.spec.config.hidden));
+  }
   auto trunk = std::make_unique<DeviceTrunk>(source, device);
   RETURN_IF_ERROR(trunk->Init(source));
   return trunk;

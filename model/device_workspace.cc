@@ -78,7 +78,22 @@ void CarveAttention(const ModelConfig& c, int64_t rows, int context, DeviceWorks
   w.attention_scratch = carver.Take<float>(AttendScratchFloats(c.head_count, context));
 }
 
-void CarveExperts(const ModelConfig& c, int64_t rows, DeviceWorkspace& w, Carver& carver) {
+void CarveMtp(const ModelConfig& c, int64_t rows, KindSet kinds, DeviceMtpArrays& mtp,
+              Carver& carver) {
+  if (rows == 0) return;
+  const int64_t width = 2 * int64_t{c.hidden};
+  mtp.halves = carver.Take<float>(rows * RowStride(width));
+  mtp.joined.x = carver.Take<float>(rows * RowStride(width));
+  mtp.joined.stride = RowStride(width);
+  const auto form = [&](ActivationKind kind) {
+    return kinds.Has(kind) ? carver.Take<std::byte>(FormBytes(kind, kinds, rows, width)) : nullptr;
+  };
+  mtp.joined.q8x32 = form(ActivationKind::kQ8x32);
+  mtp.joined.q8x256 = form(ActivationKind::kQ8x256);
+}
+
+void CarveExperts(const ModelSpec& spec, int64_t rows, DeviceWorkspace& w, Carver& carver) {
+  const ModelConfig& c = spec.config;
   if (c.shared_ffn > 0) w.shared = carver.Take<float>(rows * RowStride(c.hidden));
   if (c.shared_gate) w.shared_gate = carver.Take<float>(rows * RowStride(1));
   w.router = carver.Take<float>(rows * RowStride(c.expert_count));
@@ -89,7 +104,7 @@ void CarveExperts(const ModelConfig& c, int64_t rows, DeviceWorkspace& w, Carver
   w.tables = carver.Take<std::byte>(TablesBytes(c, rows));
   w.choices = carver.Take<std::byte>(ChoicesBytes(c, rows));
   w.expert_parts =
-      carver.Take<std::byte>(int64_t{c.layer_count} * c.expert_count * kExpertPartsMax *
+      carver.Take<std::byte>(int64_t{ExpertLayers(spec)} * c.expert_count * kExpertPartsMax *
                              static_cast<int64_t>(sizeof(const std::byte*)));
 }
 
@@ -153,11 +168,12 @@ DeviceWorkspace CarveDeviceWorkspace(const ModelSpec& spec, const Model::Options
   w.delta = carver.Take<float>(rows * RowStride(c.hidden));
   w.normed.x = carver.Take<float>(rows * RowStride(c.hidden));
   w.normed.stride = RowStride(c.hidden);
+  CarveMtp(c, options.mtp_rows_max, kinds, w.mtp, carver);
   CarveAttention(c, rows, options.context_max, w, carver);
   if (c.expert_count > 0) {
     w.pairs_max = PairsMax(c, rows);
     w.outbox = carver.Take<std::byte>(static_cast<int64_t>(OutboxBytes(spec, options)));
-    CarveExperts(c, rows, w, carver);
+    CarveExperts(spec, rows, w, carver);
   }
   w.gate = carver.Take<float>(
       std::max(rows * RowStride(FeedForwardWidth(c)), w.pairs_max * RowStride(c.expert_ffn)));
@@ -182,6 +198,7 @@ PinnedBlock CarvePinnedBlock(const ModelSpec& spec, const Model::Options& option
   PinnedBlock block;
   block.inbox = carver.Take<std::byte>(static_cast<int64_t>(InboxBytes(options)));
   if (!IsTied(spec)) block.embedded = carver.Take<float>(rows * RowStride(c.hidden));
+  block.mtp_halves = carver.Take<float>(options.mtp_rows_max * RowStride(2 * int64_t{c.hidden}));
   block.logits = carver.Take<float>(LogitsRows(options) * RowStride(c.vocab_count));
   if (c.expert_count == 0) return block;
   block.outbox = carver.Take<std::byte>(static_cast<int64_t>(OutboxBytes(spec, options)));
@@ -199,7 +216,7 @@ HostPart CarveHostPart(const ModelSpec& spec, const Model::Options& options, Car
   if (c.expert_count == 0) return part;
   const KindSet kinds = KindsOf(spec);
   part.plan = CarvePlan(c, rows, carver);
-  part.residents = carver.Take<ResidentLayer>(c.layer_count);
+  part.residents = carver.Take<ResidentLayer>(ExpertLayers(spec));
   part.noted_layers = carver.Take<int32_t>(c.layer_count);
   CarveExpertArrays(c, rows, kinds, carver, part.experts);
   const int64_t gated = part.experts.pairs_max * RowStride(c.expert_ffn);

@@ -69,6 +69,13 @@ struct GroupedTables {
   static GroupedTables Carve(int64_t pairs, Carver& carver);
 };
 
+// What multi-token prediction starts from: [rows, 2 * hidden], of each row the embedding of its
+// token and a state.
+struct DeviceMtpArrays {
+  float* halves = nullptr;
+  DeviceRows joined;  // the same, each half normed
+};
+
 // Arrays are [rows, width] with rows RowStride(width) floats apart unless said otherwise. What is
 // queued runs in order, so an array can serve one thing after another, also across layers.
 struct DeviceWorkspace {
@@ -78,13 +85,14 @@ struct DeviceWorkspace {
   std::byte* inbox = nullptr;
   std::byte* outbox = nullptr;
   std::byte* tables = nullptr;        // of a layer's experts: places of pairs, then groups
-  std::byte* expert_parts = nullptr;  // addresses: [layers, experts, kExpertPartsMax]
+  std::byte* expert_parts = nullptr;  // addresses: [ExpertLayers, experts, kExpertPartsMax]
   std::byte* choices = nullptr;       // RouterChoices, of each layer that is not waited for
 
-  float* residual = nullptr;   // [rows, hidden]
-  float* delta = nullptr;      // [rows, hidden]
-  DeviceRows normed;           // [rows, hidden]
-  DeviceRows inner;            // forms only, of rows between two products, or of pairs
+  float* residual = nullptr;  // [rows, hidden]
+  float* delta = nullptr;     // [rows, hidden]
+  DeviceRows normed;          // [rows, hidden]
+  DeviceRows inner;           // forms only, of rows between two products, or of pairs
+  DeviceMtpArrays mtp;
   float* query = nullptr;      // [rows, heads * key_dim]
   float* query_low = nullptr;  // [rows, q_rank]
   float* key = nullptr;        // [rows, kv_heads * key_dim]; kLatent: [rows, kv_rank + rope dims]
@@ -110,8 +118,9 @@ struct PinnedBlock {
   std::byte* tables = nullptr;
   std::byte* choices = nullptr;
   float* embedded = nullptr;  // [rows, hidden], of models whose table stays in the file
-  float* partial = nullptr;   // [rows * top_k, hidden], what the host computed
-  float* logits = nullptr;    // [logits rows, vocab]
+  float* mtp_halves = nullptr;
+  float* partial = nullptr;  // [rows * top_k, hidden], what the host computed
+  float* logits = nullptr;   // [logits rows, vocab]
 };
 
 // Host memory that only the host touches.
@@ -120,9 +129,14 @@ struct HostPart {
   ExpertPlan plan;            // `places` is set to PinnedBlock::tables
   ExpertArrays experts;
   Activations input;                   // points at rows of the outbox
-  ResidentLayer* residents = nullptr;  // [layers] whose addresses are on the device
+  ResidentLayer* residents = nullptr;  // [ExpertLayers] whose addresses are on the device
   int32_t* noted_layers = nullptr;     // [layers]
 };
+
+// Layers that may have experts, that of multi-token prediction among them.
+inline int ExpertLayers(const ModelSpec& spec) {
+  return spec.config.layer_count + (spec.with_mtp ? 1 : 0);
+}
 
 // Pairs of a step that the device can plan by itself.
 inline int64_t GroupedPairsMax(const DeviceWorkspace& work) {

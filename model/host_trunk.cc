@@ -8,9 +8,9 @@
 #include "device/buffer.h"
 #include "model/blocks/attention.h"
 #include "model/blocks/feed_forward.h"
+#include "model/blocks/join.h"
 #include "model/blocks/lookahead.h"
 #include "model/blocks/mixture.h"
-#include "model/blocks/mtp.h"
 #include "model/embedding_table.h"
 #include "model/rope.h"
 #include "model/trunk.h"
@@ -48,10 +48,6 @@ class HostTrunk final : public Trunk {
   // residual = the rows of the tokens.
   absl::Status ReadEmbeddings(const StepInput& input, EmbeddingTable& table);
   void AddAndNormBy(const Step& step, bool adds, const float* norm, float* hidden);
-  struct HeadWeights {
-    const float* norm;
-    const MatrixView& output;
-  };
   absl::Status RunHead(const StepInput& input, const HeadWeights& w, float* hidden,
                        const StepOutput& output);
 
@@ -64,7 +60,7 @@ class HostTrunk final : public Trunk {
   TrunkWeights weights_;  // views into trunk_
   Workspace work_;        // arrays in workspace_
   std::unique_ptr<EmbeddingTable> embedding_;
-  std::unique_ptr<EmbeddingTable> mtp_embedding_;  // null: embedding_ serves
+  std::unique_ptr<EmbeddingTable> mtp_embedding_;  // with_mtp
 };
 
 absl::Status HostTrunk::Init(const TrunkSource& source) {
@@ -92,13 +88,10 @@ absl::Status HostTrunk::OpenEmbeddings(const GgufModel& gguf) {
     ASSIGN_OR_RETURN(embedding_,
                      EmbeddingTable::Open(gguf, "token_embd.weight", weights_.embedding, ops_));
   }
-  MtpWeights& mtp = weights_.mtp;
-  if (Present(mtp.embedding)) {
-    ASSIGN_OR_RETURN(mtp_embedding_, EmbeddingTable::Open(gguf, MtpEmbeddingName(spec_.config),
-                                                          mtp.embedding, ops_));
-  }
-  if (!Present(mtp.output)) mtp.output = weights_.output;
-  if (mtp.output_norm == nullptr) mtp.output_norm = weights_.output_norm;
+  if (!spec_.with_mtp) return absl::OkStatus();
+  const MtpWeights& mtp = weights_.mtp;
+  ASSIGN_OR_RETURN(mtp_embedding_,
+                   EmbeddingTable::Open(gguf, mtp.embedding_name, mtp.embedding, ops_));
   return absl::OkStatus();
 }
 
@@ -164,11 +157,11 @@ absl::Status HostTrunk::Mixture(const StepInput& input, int layer, ExpertProvide
 }
 
 absl::Status HostTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
-  return RunHead(input, {weights_.output_norm, weights_.output}, hidden, output);
+  return RunHead(input, HeadOf(weights_), hidden, output);
 }
 
 absl::Status HostTrunk::HeadMtp(const StepInput& input, const StepOutput& output) {
-  return RunHead(input, {weights_.mtp.output_norm, weights_.mtp.output}, nullptr, output);
+  return RunHead(input, MtpHeadOf(weights_), nullptr, output);
 }
 
 // The rows that want logits are moved together to the front of `normed`.

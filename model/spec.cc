@@ -132,17 +132,16 @@ absl::StatusOr<ModelSpec> ModelSpec::Read(const GgufModel& gguf, const ReadOptio
 
   TrunkWeights weights;
   ASSIGN_OR_RETURN(const std::vector<TrunkTensor> trunk, DescribeTrunk(gguf, spec, weights));
-  const bool has_mtp_embedding = Present(weights.mtp.embedding);
   absl::flat_hash_map<std::string, Part> parts;
   parts["token_embd.weight"] = Part::kEmbedding;
-  if (has_mtp_embedding) parts[MtpEmbeddingName(spec.config)] = Part::kEmbedding;
+  if (spec.with_mtp) parts[weights.mtp.embedding_name] = Part::kEmbedding;
   for (const TrunkTensor& tensor : trunk) parts[tensor.source->name] = tensor.part;
   RETURN_IF_ERROR(ReadCatalog(gguf, spec, parts));
   RETURN_IF_ERROR(ListTensors(gguf, spec, parts));
 
   spec.trunk_bytes = TrunkLayout(trunk).bytes();
   if (!weights.is_tied) spec.embedding_cache_bytes = EmbeddingTable::CacheBytes(weights.embedding);
-  if (has_mtp_embedding) {
+  if (spec.with_mtp) {
     spec.embedding_cache_bytes += EmbeddingTable::CacheBytes(weights.mtp.embedding);
   }
   return spec;

@@ -166,11 +166,6 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const GgufModel& gguf, ModelS
                                                    const ModelDevice& device) {
   CHECK(options.step_rows_max >= 1 && options.context_max >= 1);
   CHECK(options.mtp_rows_max <= (spec.with_mtp ? options.step_rows_max : 0));
-  if (spec.with_mtp && device.device != nullptr) {
-    return absl::UnimplementedError(
-        "multi-token prediction is computed by the processor only; try --device cpu, or --draft "
-        "ngram");
-  }
   auto model = std::make_unique<Transformer>(std::move(spec), options);
   const TrunkSource source = {gguf, model->spec(), model->options(), ops, team, reader, progress};
   ASSIGN_OR_RETURN(std::unique_ptr<Trunk> trunk, device.device == nullptr

@@ -159,9 +159,12 @@ void TrunkWalk::Mtp(MtpWeights& w) {
   if (Has("nextn.shared_head_head.weight")) {
     Matrix(Part::kMtp, "nextn.shared_head_head.weight", c.hidden, c.vocab_count, w.output);
   }
-  if (!Has("nextn.embed_tokens.weight")) return;
-  // Read by row, as the model's own is.
-  Matrix(Part::kEmbedding, "nextn.embed_tokens.weight", c.hidden, c.vocab_count, w.embedding);
+  // Read by row, also where the head keeps the model's own in memory: that may be a device's.
+  const bool has_own = Has("nextn.embed_tokens.weight");
+  if (!has_own) prefix_.clear();
+  const std::string_view name = has_own ? "nextn.embed_tokens.weight" : "token_embd.weight";
+  w.embedding_name = InLayer(name);
+  Matrix(Part::kEmbedding, name, c.hidden, c.vocab_count, w.embedding);
   if (status_.ok()) tensors_.pop_back();
 }
 
@@ -271,10 +274,6 @@ absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf, co
   }
   if (spec.with_mtp) walk.Mtp(weights.mtp);
   return walk.Take();
-}
-
-std::string MtpEmbeddingName(const ModelConfig& config) {
-  return fmt::format("blk.{}.nextn.embed_tokens.weight", config.layer_count);
 }
 
 absl::StatusOr<ExpertTensors> DescribeExperts(const GgufModel& gguf, const ModelConfig& c,

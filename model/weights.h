@@ -71,12 +71,13 @@ struct LayerWeights {
   ExpertShape experts;
 };
 
-// What multi-token prediction has beside its layer. Absent: that of the model serves.
+// What multi-token prediction has beside its layer. What may be absent is then the model's.
 struct MtpWeights {
   const float* embedding_norm = nullptr;  // [hidden]
   const float* state_norm = nullptr;      // [hidden]
   MatrixView join;                        // [hidden, 2 * hidden]: of an embedding, then of a state
-  MatrixView embedding;                   // [vocab, hidden], its data in the file; may be absent
+  std::string embedding_name;             // of the tensor: its own, or the model's
+  MatrixView embedding;                   // [vocab, hidden]; its data stays in the file
   MatrixView output;                      // [vocab, hidden]; may be absent
   const float* output_norm = nullptr;     // [hidden]; may be absent
 };
@@ -90,6 +91,17 @@ struct TrunkWeights {
   const float* rope_divisors = nullptr;  // [rope dims / 2]
   bool is_tied = false;
 };
+
+// What makes logits of a residual.
+struct HeadWeights {
+  const float* norm = nullptr;  // [hidden]
+  MatrixView output;            // [vocab, hidden]
+};
+inline HeadWeights HeadOf(const TrunkWeights& w) { return {w.output_norm, w.output}; }
+inline HeadWeights MtpHeadOf(const TrunkWeights& w) {
+  return {w.mtp.output_norm != nullptr ? w.mtp.output_norm : w.output_norm,
+          w.mtp.output.rows > 0 ? w.mtp.output : w.output};
+}
 
 // One tensor that stays in memory, and the view that wants its data. Exactly one target is set.
 struct TrunkTensor {
@@ -107,9 +119,6 @@ struct TrunkTensor {
 // format that we cannot compute with.
 absl::StatusOr<std::vector<TrunkTensor>> DescribeTrunk(const GgufModel& gguf, const ModelSpec& spec,
                                                        TrunkWeights& weights);
-
-// The embedding table that multi-token prediction may have for itself.
-std::string MtpEmbeddingName(const ModelConfig& config);
 
 // The names of a layer's merged expert tensors, in the order of the expert's parts.
 struct ExpertTensors {

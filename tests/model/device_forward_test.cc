@@ -49,6 +49,7 @@ TEST_P(DeviceFiles, LogitsAndHiddenStatesAreTheHosts) {
     if (chunk == count) {
       EXPECT_TRUE(got.hidden == expected.hidden);
     }
+    EXPECT_TRUE(got.normed == expected.normed) << "chunk " << chunk;
   }
 }
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <random>
 
 #include "base/status.h"
 #include "cache/expert_cache.h"
@@ -13,7 +12,8 @@
 #include "model/workspace.h"
 #include "tests/cache/allocation_count.h"
 #include "tests/model/gguf_contents.h"
-#include "tests/model/loaded_model.h"
+#include "tests/model/mtp_passes.h"
+#include "tests/model/on_device.h"
 #include "tests/testing/shared_data.h"
 #include "tests/testing/temporary_directory.h"
 
@@ -22,63 +22,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string ShippedModel() { return SourceDir() + "/models/moe-27m.q4_k.gguf"; }
-
-LoadedModel::Options WithMtp() {
-  LoadedModel::Options options;
-  options.with_mtp = true;
-  options.model.mtp_rows_max = options.model.step_rows_max;
-  return options;
-}
-
-std::unique_ptr<LoadedModel> Open(const std::string& path, const LoadedModel::Options& options) {
-  absl::StatusOr<std::unique_ptr<LoadedModel>> model = LoadedModel::Open(path, options);
-  EXPECT_TRUE(model.ok()) << MessageOf(model.status());
-  return model.ok() ? *std::move(model) : nullptr;
-}
-
-std::vector<int32_t> SomeTokens(size_t count) {
-  std::mt19937 random(11);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 4096);
-  return tokens;
-}
-
-// The row at `position` of a text whose states are known, [positions, hidden].
-MtpRow RowAt(const std::vector<int32_t>& tokens, const std::vector<float>& states, size_t position,
-             int sequence = 0) {
-  const size_t hidden = states.size() / tokens.size();
-  return {.token = tokens[position + 1],
-          .sequence = sequence,
-          .position = static_cast<int32_t>(position),
-          .hidden = states.data() + position * hidden,
-          .wants_logits = true};
-}
-
-// Every guess that a text allows, in passes of at most `chunk` rows.
-MtpResult Guesses(LoadedModel& model, const std::vector<int32_t>& tokens,
-                  const std::vector<float>& states, size_t chunk) {
-  MtpResult all;
-  model.mtp_kv().Truncate(0, 0);
-  for (size_t first = 0; first + 1 < tokens.size(); first += chunk) {
-    std::vector<MtpRow> rows;
-    for (size_t i = first; i < std::min(tokens.size() - 1, first + chunk); ++i) {
-      rows.push_back(RowAt(tokens, states, i));
-    }
-    const absl::StatusOr<MtpResult> pass = model.RunMtp(rows);
-    EXPECT_TRUE(pass.ok()) << MessageOf(pass.status());
-    if (!pass.ok()) return all;
-    all.logits.insert(all.logits.end(), pass->logits.begin(), pass->logits.end());
-    all.normed.insert(all.normed.end(), pass->normed.begin(), pass->normed.end());
-  }
-  return all;
-}
-
 class MultiTokenPrediction : public testing::Test {
  protected:
   void SetUp() override {
-    model_ = Open(ShippedModel(), WithMtp());
-    ASSERT_NE(model_, nullptr);
+    model_ = OnHost(ShippedModel(), WithMtp());
     states_ = model_->Run(tokens_, 512).normed;
     plain_ = Guesses(*model_, tokens_, states_, 512);
     ASSERT_EQ(plain_.logits.size(), 119u * 4096);
@@ -92,7 +39,7 @@ class MultiTokenPrediction : public testing::Test {
     return {plain_.logits.begin() + row * 4096, plain_.logits.begin() + (row + 1) * 4096};
   }
 
-  const std::vector<int32_t> tokens_ = SomeTokens(120);
+  const std::vector<int32_t> tokens_ = SomeTokens(120, 4096);
   std::unique_ptr<LoadedModel> model_;
   std::vector<float> states_;
   MtpResult plain_;
@@ -107,7 +54,7 @@ TEST_F(MultiTokenPrediction, ChunksDoNotShow) {
 TEST_F(MultiTokenPrediction, ThreadsDoNotShow) {
   LoadedModel::Options options = WithMtp();
   options.threads = 3;
-  const auto model = Open(ShippedModel(), options);
+  const auto model = OnHost(ShippedModel(), options);
   ExpectPlain(Guesses(*model, tokens_, states_, 40), "40 rows");
   ExpectPlain(Guesses(*model, tokens_, states_, 1), "1 row");
 }
@@ -117,7 +64,7 @@ TEST_F(MultiTokenPrediction, InstructionSetsDoNotShow) {
     if (!backend.runs_here()) continue;
     LoadedModel::Options options = WithMtp();
     options.ops = std::string(backend.name);
-    const auto model = Open(ShippedModel(), options);
+    const auto model = OnHost(ShippedModel(), options);
     ExpectPlain(Guesses(*model, tokens_, states_, 48), options.ops);
   }
 }
@@ -125,8 +72,8 @@ TEST_F(MultiTokenPrediction, InstructionSetsDoNotShow) {
 TEST_F(MultiTokenPrediction, NeighboursInTheBatchDoNotShow) {
   LoadedModel::Options options = WithMtp();
   options.sequence_count = 3;
-  const auto model = Open(ShippedModel(), options);
-  const std::vector<int32_t> others = SomeTokens(7);
+  const auto model = OnHost(ShippedModel(), options);
+  const std::vector<int32_t> others = SomeTokens(7, 4096);
   const std::vector<float> other_states = model->Run(others, 7, 1).normed;
   std::vector<MtpRow> rows;
   for (size_t i = 0; i < 3; ++i) rows.push_back(RowAt(others, other_states, i, 2));
@@ -193,7 +140,7 @@ TEST_F(MultiTokenPrediction, OnlyRowsThatWantLogitsGetThem) {
 
 // With it loaded the model itself is what it is without.
 TEST_F(MultiTokenPrediction, TheModelsOwnLogitsAreUntouched) {
-  const auto without = Open(ShippedModel(), {});
+  const auto without = OnHost(ShippedModel(), {});
   model_->Reset();
   EXPECT_EQ(model_->Run(tokens_, 50).logits, without->Run(tokens_, 50).logits);
 }
@@ -263,7 +210,7 @@ struct Seen final : StepObserver {
 TEST_F(MultiTokenPrediction, ObserversSeeOneFurtherLayerThatNobodyLooksAheadTo) {
   LoadedModel::Options options = WithMtp();
   options.model.lookahead_rows_max = 4;
-  const auto model = Open(ShippedModel(), options);
+  const auto model = OnHost(ShippedModel(), options);
   Seen main, guesses;
   model->Observe(&main);
   const std::vector<float> states = model->Run({1, 2}, 2).normed;
@@ -311,7 +258,7 @@ TEST_F(MultiTokenPrediction, AnEmbeddingThatCannotBeReadIsAnErrorThatNamesItsTab
   const std::string path = directory.File("model.gguf");
   std::filesystem::copy_file(ShippedModel(), path);
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);
-  const auto model = Open(path, WithMtp());
+  const auto model = OnHost(path, WithMtp());
   std::filesystem::resize_file(path, 100000);
   const absl::Status status = model->RunMtp({RowAt(tokens_, states_, 0)}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
@@ -372,10 +319,10 @@ TEST(MtpLayouts, WhatALayerDoesNotHaveIsTheModels) {
       {"blk.7.nextn.embed_tokens.weight", "token_embd.weight"},
       {"blk.7.nextn.shared_head_head.weight", "output.weight"},
       {"blk.7.nextn.shared_head_norm.weight", "output_norm.weight"}};
-  const std::vector<int32_t> tokens = SomeTokens(20);
+  const std::vector<int32_t> tokens = SomeTokens(20, 4096);
   const auto guesses = [&] {
     contents.WriteTo(path);
-    const auto model = Open(path, WithMtp());
+    const auto model = OnHost(path, WithMtp());
     return Guesses(*model, tokens, model->Run(tokens, 20).normed, 20).logits;
   };
   for (const auto& [own, shared] : kShared) {
@@ -434,7 +381,7 @@ Agreement Compare(const std::vector<float>& got, const std::vector<float>& expec
 TEST(TrainedMtp, BestTokensAreTheExpectedOnes) {
   SKIP_WITHOUT_SHARED();
   const Oracle oracle = ReadOracle();
-  const auto model = Open(SharedPath("models/moe-27m.q8_0.gguf"), WithMtp());
+  const auto model = OnHost(SharedPath("models/moe-27m.q8_0.gguf"), WithMtp());
   const RunResult run = model->Run(oracle.tokens, 512);
   const Agreement own = Compare(run.logits, oracle.logits);
   const Agreement guesses =
@@ -465,7 +412,7 @@ TEST(TrainedMtp, DecodedWeightsGiveTheExpectedLogits) {
   TemporaryDirectory directory;
   const std::string path = directory.File("model.gguf");
   contents.WriteTo(path);
-  const auto model = Open(path, WithMtp());
+  const auto model = OnHost(path, WithMtp());
   const std::vector<float> states = model->Run(oracle.tokens, 512).normed;
   const std::vector<float> got = Guesses(*model, oracle.tokens, states, 512).logits;
   const Agreement agreement = Compare(got, oracle.guesses);

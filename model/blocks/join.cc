@@ -1,5 +1,5 @@
 // Norms of both halves side by side, then one product.
-#include "model/blocks/mtp.h"
+#include "model/blocks/join.h"
 
 namespace stoker {
 
