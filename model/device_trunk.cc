@@ -439,7 +439,8 @@ void DeviceTrunk::FeedForward(const StepInput& input, int layer) {
 absl::Status DeviceTrunk::Mixture(const StepInput& input, int layer, ExpertProvider& experts,
                                   StepObserver* observer) {
   const DeviceStep step = StepOf(input);
-  const DeviceMixture mixture = {step, Layer(layer), pinned_, host_, host_ops_, team_, residents_};
+  const DeviceMixture mixture = {step,  weights_.layers, Layer(layer), pinned_,
+                                 host_, host_ops_,       team_,        residents_};
   experts_ = &experts;
   observer_ = observer;
   if (!residents_.Takes(step, layer, experts)) {

@@ -49,11 +49,28 @@ size_t InboxBytes(const Model::Options& options) {
   return StepInbox::Carve(options.step_rows_max, LogitsRows(options), carver).bytes;
 }
 
+int64_t LookaheadRows(const Model::Options& options) {
+  return std::min(options.step_rows_max, options.lookahead_rows_max);
+}
+
+// With the guesses that come behind it.
 size_t OutboxBytes(const ModelSpec& spec, const Model::Options& options) {
   Carver carver;
   KindSet kinds = KindsOf(spec);
   kinds.Add(ActivationKind::kF32);
-  return RouterOutbox::Carve(spec.config, options.step_rows_max, kinds, carver).bytes;
+  RouterOutbox::Carve(spec.config, options.step_rows_max, kinds, carver);
+  for (int i = 0; i < kLookaheadLayersMax; ++i) {
+    RouterChoices::CarveGuess(spec.config, LookaheadRows(options), carver);
+  }
+  return carver.bytes();
+}
+
+RouterChoices CarveChoices(int64_t rows, int32_t top_k, Carver& carver) {
+  RouterChoices choices = {.top_k = top_k};
+  choices.experts = carver.Take<int32_t>(rows * top_k);
+  choices.weights = carver.Take<float>(rows * top_k);
+  choices.bytes = carver.bytes();
+  return choices;
 }
 
 int64_t FormBytes(ActivationKind kind, KindSet kinds, int64_t rows, int64_t cols) {
@@ -108,6 +125,20 @@ void CarveExperts(const ModelSpec& spec, int64_t rows, DeviceWorkspace& w, Carve
                              static_cast<int64_t>(sizeof(const std::byte*)));
 }
 
+void CarveLookahead(const ModelConfig& c, int64_t rows, KindSet kinds, DeviceWorkspace& w,
+                    Carver& carver) {
+  if (rows == 0) return;
+  w.lookahead_rows_max = rows;
+  w.guess_input.x = carver.Take<float>(rows * RowStride(c.hidden));
+  w.guess_input.stride = RowStride(c.hidden);
+  const auto form = [&](ActivationKind kind) {
+    return kinds.Has(kind) ? carver.Take<std::byte>(FormBytes(kind, kinds, rows, c.hidden))
+                           : nullptr;
+  };
+  w.guess_input.q8x32 = form(ActivationKind::kQ8x32);
+  w.guess_input.q8x256 = form(ActivationKind::kQ8x256);
+}
+
 }  // namespace
 
 StepInbox StepInbox::Carve(int64_t rows, int64_t logits_rows, Carver& carver) {
@@ -137,11 +168,11 @@ RouterOutbox RouterOutbox::Carve(const ModelConfig& c, int64_t rows, KindSet kin
 }
 
 RouterChoices RouterChoices::Carve(const ModelConfig& c, int64_t rows, Carver& carver) {
-  RouterChoices choices;
-  choices.experts = carver.Take<int32_t>(rows * c.experts_used);
-  choices.weights = carver.Take<float>(rows * c.experts_used);
-  choices.bytes = carver.bytes();
-  return choices;
+  return CarveChoices(rows, c.experts_used, carver);
+}
+
+RouterChoices RouterChoices::CarveGuess(const ModelConfig& c, int64_t rows, Carver& carver) {
+  return CarveChoices(rows, LookaheadCount(c), carver);
 }
 
 GroupedTables GroupedTables::Carve(int64_t pairs, Carver& carver) {
@@ -189,6 +220,7 @@ DeviceWorkspace CarveDeviceWorkspace(const ModelSpec& spec, const Model::Options
   forms(ActivationKind::kQ8x32, w.normed.q8x32, w.inner.q8x32);
   forms(ActivationKind::kQ8x256, w.normed.q8x256, w.inner.q8x256);
   w.logits = carver.Take<float>(LogitsRows(options) * RowStride(c.vocab_count));
+  if (c.expert_count > 0) CarveLookahead(c, LookaheadRows(options), kinds, w, carver);
   return w;
 }
 

@@ -51,13 +51,16 @@ struct RouterOutbox {
   static RouterOutbox Carve(const ModelConfig& config, int64_t rows, KindSet kinds, Carver& carver);
 };
 
-// What a router decided, where nobody waits for it: the head of an outbox.
+// What a router decided alone: where nobody waits for it, it is the head of an outbox; where it is
+// a guess of a later layer's router, it comes behind one.
 struct RouterChoices {
+  int32_t top_k = 0;
   int32_t* experts = nullptr;  // [rows, top_k]
   float* weights = nullptr;    // [rows, top_k]
   size_t bytes = 0;
 
   static RouterChoices Carve(const ModelConfig& config, int64_t rows, Carver& carver);
+  static RouterChoices CarveGuess(const ModelConfig& config, int64_t rows, Carver& carver);
 };
 
 // What the device plans for itself, of up to `pairs` pairs.
@@ -79,8 +82,9 @@ struct DeviceMtpArrays {
 // Arrays are [rows, width] with rows RowStride(width) floats apart unless said otherwise. What is
 // queued runs in order, so an array can serve one thing after another, also across layers.
 struct DeviceWorkspace {
-  int64_t pairs_max = 0;  // (row, expert) pairs of one launch
-  RopeTable rope;         // [context, rope dims / 2], dense
+  int64_t pairs_max = 0;           // (row, expert) pairs of one launch
+  int64_t lookahead_rows_max = 0;  // rows of a step that routers are guessed for
+  RopeTable rope;                  // [context, rope dims / 2], dense
 
   std::byte* inbox = nullptr;
   std::byte* outbox = nullptr;
@@ -91,6 +95,7 @@ struct DeviceWorkspace {
   float* residual = nullptr;  // [rows, hidden]
   float* delta = nullptr;     // [rows, hidden]
   DeviceRows normed;          // [rows, hidden]
+  DeviceRows guess_input;     // [lookahead rows, hidden], of the router that is guessed
   DeviceRows inner;           // forms only, of rows between two products, or of pairs
   DeviceMtpArrays mtp;
   float* query = nullptr;      // [rows, heads * key_dim]

@@ -21,7 +21,8 @@ class StepObserver {
   virtual void OnStep(absl::Span<const StepRow> /*rows*/) {}
   // One layer's decisions for all rows of a step: experts and weights are [rows, top_k], best
   // first. Before the layer's experts are asked for; of layers whose experts need not be asked for,
-  // because a device holds them all, some time later in the step, and nothing is guessed at them.
+  // because a device holds them all, some time later in the step, and nothing is guessed at them or
+  // of them.
   virtual void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
                          absl::Span<const float> weights) = 0;
   // How many of the mixture layers after this one should be guessed, by their norms and routers on

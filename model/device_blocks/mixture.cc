@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "model/device_blocks/expert_groups.h"
+#include "model/device_blocks/lookahead.h"
 #include "model/device_blocks/resident_mixtures.h"
 #include "model/expert_batch.h"
 #include "model/expert_plan.h"
@@ -22,12 +23,18 @@ RouterOutbox OutboxAt(const DeviceStep& step, const LayerWeights& w, std::byte* 
   return RouterOutbox::Carve(step.config, step.rows, ExpertKinds(w), carver);
 }
 
-// Queues the choice of experts and the copy of all that the host needs of it. The event is its end.
-DeviceEvent QueueRouting(const DeviceMixture& m, const DeviceRows& input) {
+// Queues the choice of experts, the guesses of later ones, and the copy of all that the host needs
+// of both. The event is its end.
+DeviceEvent QueueRouting(const DeviceMixture& m, const GuessedLayers& guessed,
+                         const DeviceRows& input) {
   const DeviceStep& step = m.step;
   const RouterOutbox outbox = OutboxAt(step, m.weights, step.work.outbox);
-  QueueRouter(m, input, {.experts = outbox.chosen, .weights = outbox.weights});
-  step.device.CopyOut(Stream::kCompute, m.pinned.outbox, step.work.outbox, outbox.bytes);
+  QueueRouter(
+      step, m.weights, input,
+      {.top_k = step.config.experts_used, .experts = outbox.chosen, .weights = outbox.weights});
+  const size_t guess_bytes = QueueGuesses(step, m.layers, guessed, step.work.outbox + outbox.bytes);
+  step.device.CopyOut(Stream::kCompute, m.pinned.outbox, step.work.outbox,
+                      outbox.bytes + guess_bytes);
   return step.device.Record(Stream::kCompute);
 }
 
@@ -129,16 +136,16 @@ absl::Status ComputeExperts(const DeviceMixture& m, int layer, const DeviceRows&
 
 }  // namespace
 
-void QueueRouter(const DeviceMixture& m, const DeviceRows& input, const RouterChoices& choices) {
-  const DeviceStep& step = m.step;
+void QueueRouter(const DeviceStep& step, const LayerWeights& w, const DeviceRows& input,
+                 const RouterChoices& choices) {
   const ModelConfig& c = step.config;
-  step.Multiply(input, c.hidden, {ProductTo(m.weights.router, step.work.router)});
+  step.Multiply(input, c.hidden, {ProductTo(w.router, step.work.router)});
   step.Queue(step.ops.route_rows, {.logits = step.work.router,
                                    .stride = RowStride(c.expert_count),
-                                   .bias = m.weights.router_bias,
+                                   .bias = w.router_bias,
                                    .rows = step.rows,
                                    .expert_count = c.expert_count,
-                                   .top_k = c.experts_used,
+                                   .top_k = choices.top_k,
                                    .group_count = c.router.group_count,
                                    .groups_used = c.router.groups_used,
                                    .group_score = c.router.group_score,
@@ -190,11 +197,13 @@ absl::Status QueueMixture(const DeviceMixture& m, int layer, ExpertProvider& pro
   const DeviceStep& step = m.step;
   const ModelConfig& c = step.config;
   const DeviceRows input = MixtureInput(step, m.weights);
+  GuessedLayers guessed;
+  if (observer != nullptr) guessed = LayersToGuess(step, layer, provider, *observer);
   DeviceEvent routed;
   {
     const CauseScope cause(step.ledger, Cause::kRouter);
     m.residents.SendChoices(step);
-    routed = QueueRouting(m, input);
+    routed = QueueRouting(m, guessed, input);
   }
   // Queued before the wait, so that the device goes on while the host plans.
   if (c.shared_ffn > 0) QueueSharedExpert(m, input);
@@ -215,6 +224,9 @@ absl::Status QueueMixture(const DeviceMixture& m, int layer, ExpertProvider& pro
   {
     const CauseScope cause(step.ledger, Cause::kStore);
     RETURN_IF_ERROR(RequestExperts(provider, layer, m.host.plan));
+  }
+  if (observer != nullptr) {
+    TellGuesses(step, layer, guessed, m.pinned.outbox + outbox.bytes, *observer);
   }
   return ComputeExperts(m, layer, input, provider);
 }

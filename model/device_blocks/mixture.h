@@ -3,6 +3,7 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "base/parallel.h"
 #include "cache/expert_provider.h"
 #include "kernels/ops.h"
@@ -16,7 +17,8 @@ class ResidentMixtures;
 // A mixture and the host's share in it.
 struct DeviceMixture {
   const DeviceStep& step;
-  const LayerWeights& weights;
+  absl::Span<const LayerWeights> layers;  // all of the model's
+  const LayerWeights& weights;            // the layer's
   const PinnedBlock& pinned;
   HostPart& host;
   const Ops& host_ops;
@@ -33,8 +35,9 @@ DeviceRows MixtureInput(const DeviceStep& step, const LayerWeights& weights);
 absl::Status QueueMixture(const DeviceMixture& mixture, int layer, ExpertProvider& provider,
                           StepObserver* observer);
 
-// Parts of it that residents have too, as launches. The choice of experts:
-void QueueRouter(const DeviceMixture& mixture, const DeviceRows& input,
+// Parts of it that others have too, as launches. What a layer's router chooses of rows of its
+// input, choices.top_k experts a row:
+void QueueRouter(const DeviceStep& step, const LayerWeights& weights, const DeviceRows& input,
                  const RouterChoices& choices);
 void QueueSharedExpert(const DeviceMixture& mixture, const DeviceRows& input);
 // work.delta from work.partial. Both arrays on the device; `places` as SumPartsArgs.

@@ -42,7 +42,7 @@ void ResidentMixtures::Queue(const DeviceMixture& m, int layer) {
   Note(layer);
   {
     const CauseScope cause(m.step.ledger, Cause::kRouter);
-    QueueRouter(m, input, choices);
+    QueueRouter(m.step, m.weights, input, choices);
   }
   if (config_.shared_ffn > 0) QueueSharedExpert(m, input);
   const CauseScope cause(m.step.ledger, Cause::kExpertCompute);
