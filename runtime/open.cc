@@ -109,17 +109,6 @@ absl::StatusOr<MemoryPlan> Plan(const GgufModel& gguf, const ModelSpec& spec,
   return PlanMemory(spec, options, machine, TokenizerBytes(gguf), draft);
 }
 
-// Guesses of later routers are computed where the trunk is, and only the processor knows how.
-absl::Status CheckLookahead(const EngineOptions& options, const Device& device) {
-  ASSIGN_OR_RETURN(const PrefetchChoice prefetch,
-                   ChoosePrefetch(options.prefetch, options.settings));
-  if (!prefetch.predictor.row->needs_lookahead) return absl::OkStatus();
-  return absl::UnimplementedError(
-      fmt::format("prefetch \"{}\" has the model guess its next routers, which it cannot do on {}\n"
-                  "  try: --prefetch co-occurrence or previous-token, or --device cpu",
-                  options.prefetch, device.info().name));
-}
-
 // The device that the run uses, if any.
 absl::Status OpenDeviceOf(const EngineOptions& options, const Engine::Parts& given,
                           EngineParts& parts) {
@@ -133,7 +122,6 @@ absl::Status OpenDeviceOf(const EngineOptions& options, const Engine::Parts& giv
     parts.device_memory_rate = chosen.memory_rate;
   }
   if (parts.device == nullptr) return absl::OkStatus();
-  RETURN_IF_ERROR(CheckLookahead(options, *parts.device));
   parts.info.place = options.place.value_or(PlaceRule::kAuto);
   parts.info.device = parts.device->info().name;
   parts.info.device_description = DescribeDevice(parts.device.get());

@@ -89,8 +89,9 @@ TEST(Allocation, ARecordedDecodeStepTakesNoMemory) {
 }
 
 // Some experts in VRAM, some computed by the processor, some copied.
-TEST(Allocation, ADecodeStepOnADeviceTakesNoMemory) {
+void ExpectNoAllocationsOnADevice(const std::string& prefetch) {
   EngineOptions options = SmallOptions();
+  options.prefetch = prefetch;
   options.chunk = 16;
   options.device = "modelled";
   options.modelled.memory_bytes = uint64_t{1} << 30;
@@ -119,6 +120,12 @@ TEST(Allocation, ADecodeStepOnADeviceTakesNoMemory) {
   EXPECT_GT(misses, 0u);
   EXPECT_GT(device_experts, 0u);
   EXPECT_GT(host_experts, 0u);
+}
+
+TEST(Allocation, ADecodeStepOnADeviceTakesNoMemory) { ExpectNoAllocationsOnADevice("none"); }
+
+TEST(Allocation, ADecodeStepThatGuessesOnADeviceTakesNoMemory) {
+  ExpectNoAllocationsOnADevice("lookahead");
 }
 
 }  // namespace

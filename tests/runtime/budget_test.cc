@@ -211,6 +211,15 @@ TEST(DevicePlan, ADeviceTakesWeightsAndAttentionCacheFromTheHost) {
   EXPECT_EQ(host.device.total_bytes, 0u);
 }
 
+TEST(DevicePlan, GuessesOfRoutersArePaidForOnBothSides) {
+  EngineOptions options = WithVram(kMinimum, kMinimum);
+  const MemoryPlan without = *PlanOnDevice(options);
+  options.prefetch = "lookahead";
+  const MemoryPlan with = *PlanOnDevice(options);
+  EXPECT_GT(with.device.workspace_bytes, without.device.workspace_bytes);
+  EXPECT_GT(with.workspace_bytes, without.workspace_bytes);
+}
+
 TEST(DevicePlan, TotalsAreTheSumsOfTheirPartsAndWithinTheBudgets) {
   const DevicePlan least = PlanOnDevice(WithVram(kMinimum, kAuto))->device;
   ASSERT_LT(least.minimum_bytes, least.full_bytes);

@@ -112,13 +112,19 @@ TEST(DeviceEngine, WithoutExpertsInVramTheProcessorComputesEveryExpert) {
   EXPECT_EQ(engine->cache_counts().copied_in_bytes, 0u);
 }
 
-TEST(DeviceEngine, RoutersAreNotGuessedOnADeviceAndThatIsAnError) {
+TEST(DeviceEngine, GuessesTheNextRoutersThatItIsAskedFor) {
   EngineOptions options = DeviceOptionsOf(kMinimum);
   options.prefetch = "lookahead";
-  const absl::Status status = Engine::Open(options, nullptr).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  const std::string message(status.message().data(), status.message().size());
-  EXPECT_NE(message.find("--prefetch co-occurrence"), std::string::npos) << message;
+  const absl::StatusOr<MemoryPlan> least = PlanRun(options);
+  ASSERT_TRUE(least.ok()) << least.status();
+  // Room for guesses: a quarter of the slots is theirs.
+  options.ram = {.kind = MemoryBudget::Kind::kBytes,
+                 .bytes = least->minimum_bytes + (least->full_bytes - least->minimum_bytes) / 3};
+  const auto engine = OpenOrDie(options, SetLinks());
+  Generate(*engine, ShortRequest(*engine, 12));
+  EXPECT_GT(NumberOf(*engine, "prefetch_right"), 0);
+  EXPECT_GT(engine->cache_counts().hints.issued, 0u);
+  EXPECT_GT(engine->cache_counts().hints.used + engine->cache_counts().hints.late, 0u);
 }
 
 TEST(DeviceEngine, WaitsForTheDeviceAreCausesOfTheirOwn) {

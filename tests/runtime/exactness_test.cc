@@ -336,8 +336,10 @@ TEST_F(DeviceExactness, ChunksPoliciesThreadsAndNeighboursDoNotShow) {
 
 TEST_F(DeviceExactness, PrefetchDoesNotShow) {
   for (const std::string& prefetch : PredictorChoices()) {
-    if (prefetch == "lookahead") continue;  // not on a device
     ExpectSameAsProcessor({.budget = 0.3, .prefetch = prefetch, .vram = 0.2});
+  }
+  for (const double vram : {0.0, 1.0}) {
+    ExpectSameAsProcessor({.budget = 0.2, .prefetch = "lookahead", .vram = vram});
   }
 }
 
