@@ -474,9 +474,9 @@ absl::StatusOr<std::unique_ptr<ExpertCache>> ExpertCache::Create(
                                                         .slot_count = slot_count},
                                                        reader, clock));
   if (options.hint_loads_max > 0) {
-    state->hints = std::make_unique<ExpertHints>(state->layout, options.hint_loads_max,
-                                                 absl::MakeSpan(state->tiers), *state->loader,
-                                                 clock, options.residency);
+    state->hints = std::make_unique<ExpertHints>(
+        state->layout, options.hint_loads_max, absl::MakeSpan(state->tiers), state->exchange.get(),
+        *state->loader, clock, options.residency);
     state->landing().Guard(state->hints->guards());
   }
   reader.RegisterMemory(state->landing().pool().arena().span());
@@ -676,7 +676,25 @@ void ExpertCache::WithdrawGuesses() {
 }
 
 void ExpertCache::IssueHints() {
-  if (state_->hints != nullptr) state_->IssueHints();
+  State& s = *state_;
+  if (s.hints == nullptr) return;
+  if (s.exchange != nullptr) s.PollDevice();  // copies that have ended give staging buffers back
+  s.IssueHints();
+}
+
+std::vector<ExpertKey> ExpertCache::ExpertsThatFit(TierKind kind) const {
+  const State& s = *state_;
+  absl::Span<const Tier> tiers = s.tiers;
+  if (kind == TierKind::kVram) tiers = tiers.first(s.exchange != nullptr ? 1 : 0);
+  std::vector<ExpertKey> keys;
+  keys.reserve(static_cast<size_t>(s.layout.key_count()));
+  for (const ExpertLayout::Layer& layer : s.layout.layers()) {
+    int64_t slot_count = 0;
+    for (const Tier& tier : tiers) slot_count += tier.resident_max(layer.size_class);
+    if (slot_count < s.layout.classes()[layer.size_class].expert_count) continue;
+    for (int e = 0; e < layer.expert_count; ++e) keys.push_back(layer.first_key + e);
+  }
+  return keys;
 }
 
 absl::Span<const HintCounts> ExpertCache::hint_counts() const {

@@ -211,8 +211,12 @@ class ExpertCache final : public ExpertProvider {
   void Guess(int layer, absl::Span<const int32_t> experts);
   void WithdrawGuesses();
   // Experts to fill Empty slots with, best first, behind all guesses and as they are read; nobody
-  // has to go for them. Requires hint_loads_max.
+  // has to go for them. Those of ExpertsThatFit(kVram) go to VRAM, others to RAM. Requires
+  // hint_loads_max.
   void Warm(absl::Span<const ExpertKey> order);
+  // By layer, the experts of the size classes that have a slot for each of theirs: in VRAM; or,
+  // kRam, in VRAM and RAM together.
+  std::vector<ExpertKey> ExpertsThatFit(TierKind kind) const;
   // Looks at the drive, and has it read what was guessed if it is idle.
   void IssueHints();
   // By layer of the catalog; empty when the store takes no guesses.

@@ -35,10 +35,12 @@ HintCounts operator-(const HintCounts& a, const HintCounts& b) {
 }
 
 ExpertHints::ExpertHints(const ExpertLayout& layout, int loads_max, absl::Span<Tier> tiers,
-                         ExpertLoader& loader, const Clock& clock, ResidencyObserver* residency)
+                         TierExchange* exchange, ExpertLoader& loader, const Clock& clock,
+                         ResidencyObserver* residency)
     : layout_(layout),
       loads_max_(loads_max),
       tiers_(tiers),
+      exchange_(exchange),
       loader_(loader),
       clock_(clock),
       residency_(residency),
@@ -64,6 +66,12 @@ bool ExpertHints::IsHere(ExpertKey key) const {
                      [key](const Tier& tier) { return tier.Find(key) >= 0; });
 }
 
+// Of an expert that is being read.
+int32_t ExpertHints::LoadingSlot(ExpertKey key) {
+  const int32_t in_vram = tiers_.front().Find(key);
+  return in_vram >= 0 ? in_vram : landing().Find(key);
+}
+
 bool ExpertHints::TryGuard(ExpertKey key) {
   const int size_class = layout_.layer_of(key).size_class;
   if (guarded_[size_class] >= guard_max_[size_class]) return false;
@@ -82,7 +90,7 @@ void ExpertHints::Unguard(ExpertKey key) {
 // The guess that named the expert is gone.
 void ExpertHints::Withdraw(ExpertKey key) {
   Unguard(key);
-  if (entries_[key].stage == Stage::kLoading) loader_.Cancel(landing().Find(key));
+  if (entries_[key].stage == Stage::kLoading) loader_.Cancel(LoadingSlot(key));
 }
 
 void ExpertHints::Clear(Guesses& guesses) {
@@ -128,6 +136,16 @@ void ExpertHints::Warm(absl::Span<const ExpertKey> order) {
   warm_.assign(order.begin(), order.end());
   warm_next_ = 0;
   warm_rounds_ = 1;
+  is_warm_left_ = false;
+}
+
+void ExpertHints::BeginStep(int64_t step) {
+  step_ = step;
+  const bool is_round_over = warm_next_ == warm_.size() && is_warm_left_;
+  if (!is_round_over || warm_rounds_ == kWarmRoundsMax) return;
+  is_warm_left_ = false;
+  warm_next_ = 0;
+  ++warm_rounds_;
 }
 
 void ExpertHints::Asked(int layer_index, absl::Span<const int32_t> experts) {
@@ -177,7 +195,7 @@ void ExpertHints::Join(ExpertKey key) {
     counts.late_bytes += bytes;
   });
   Tell(ResidencyChange::kHintUsed, key, bytes);
-  loader_.Promote(landing().Find(key));
+  loader_.Promote(LoadingSlot(key));
 }
 
 MissReason ExpertHints::EndMiss(ExpertKey key, int64_t evicted_step) {
@@ -226,15 +244,6 @@ ExpertKey ExpertHints::TakeNext() {
   return -1;
 }
 
-// The next of the warm start for which there is room; -1 when there is none.
-ExpertKey ExpertHints::TakeWarm() {
-  while (warm_next_ < warm_.size()) {
-    const ExpertKey key = warm_[warm_next_++];
-    if (!IsHere(key) && landing().HasRoom(key)) return key;
-  }
-  return -1;
-}
-
 bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   // Nobody is evicted while demand has VRAM to fill.
   const bool has_room = tiers_.size() > 1 && tiers_.front().HasRoom(key);
@@ -246,18 +255,38 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   if (claimed.slot < 0) return false;
   // It may be guarded: as one that was here when guessed, but was not admitted to stay.
   CHECK(guards_[key] != 0 || TryGuard(key));
-  Begin(claimed.slot, key, /*is_warm=*/false);
+  Begin(claimed.slot, key, landing().pool().data(claimed.slot), /*is_warm=*/false);
   return true;
 }
 
-bool ExpertHints::LoadWarm(ExpertKey key) {
-  const Tier::Claimed claimed = landing().ClaimOnHint(key, [](ExpertKey) { return false; });
-  if (claimed.slot < 0) return false;
-  Begin(claimed.slot, key, /*is_warm=*/true);
-  return true;
+// Begins to read the next of the warm start for which there is room; false when there is none now.
+bool ExpertHints::LoadNextWarm() {
+  for (; warm_next_ < warm_.size(); ++warm_next_) {
+    const ExpertKey key = warm_[warm_next_];
+    const bool is_for_vram =
+        exchange_ != nullptr && tiers_.front().HasSlotForEach(layout_.layer_of(key).size_class);
+    TierExchange::Staging place;
+    if (!IsHere(key)) {
+      if (!is_for_vram && !landing().HasRoom(key)) continue;
+      place = is_for_vram ? exchange_->BeginStagingOnHint(key) : ClaimWarm(key);
+      if (place.slot < 0) return false;
+      Begin(place.slot, key, place.target, /*is_warm=*/true);
+      ++warm_next_;
+      return true;
+    }
+    if (!is_for_vram || tiers_.front().Find(key) >= 0) continue;
+    exchange_->Offer(key);
+    is_warm_left_ = true;
+  }
+  return false;
 }
 
-void ExpertHints::Begin(int32_t slot, ExpertKey key, bool is_warm) {
+TierExchange::Staging ExpertHints::ClaimWarm(ExpertKey key) {
+  const int32_t slot = landing().ClaimOnHint(key, [](ExpertKey) { return false; }).slot;
+  return {.slot = slot, .target = slot < 0 ? nullptr : landing().pool().data(slot)};
+}
+
+void ExpertHints::Begin(int32_t slot, ExpertKey key, std::byte* target, bool is_warm) {
   entries_[key].stage = Stage::kLoading;
   entries_[key].is_warm = is_warm;
   entries_[key].begun_ns = clock_.NowNs();
@@ -268,22 +297,22 @@ void ExpertHints::Begin(int32_t slot, ExpertKey key, bool is_warm) {
     ++counts.issued;
     counts.issued_bytes += bytes;
   });
-  loader_.Start(slot, key, landing().pool().data(slot), ReadPriority::kHint);
+  loader_.Start(slot, key, target, ReadPriority::kHint);
 }
 
 void ExpertHints::Issue(Evicted evicted) {
   bool is_started = false;
   while (has_more()) {
     const ExpertKey key = TakeNext();
-    const ExpertKey warm = key < 0 ? TakeWarm() : -1;
-    if (key < 0 && warm < 0) break;
-    is_started |= key >= 0 ? Load(key, evicted) : LoadWarm(warm);
+    const bool is_begun = key >= 0 ? Load(key, evicted) : LoadNextWarm();
+    is_started |= is_begun;
+    if (key < 0 && !is_begun) break;
   }
   if (is_started) loader_.Kick();
 }
 
 void ExpertHints::CancelLoads() {
-  for (const ExpertKey key : loading_) loader_.Cancel(landing().Find(key));
+  for (const ExpertKey key : loading_) loader_.Cancel(LoadingSlot(key));
 }
 
 void ExpertHints::RemoveLoading(ExpertKey key) {
@@ -296,26 +325,26 @@ bool ExpertHints::Ended(const ExpertLoader::Outcome& outcome) {
   RemoveLoading(key);
   const uint64_t delay_bytes = ReadSinceAsked(entries_[key], outcome.read_bytes);
   Count(key, [delay_bytes](HintCounts& counts) { counts.delay_bytes += delay_bytes; });
+  const bool is_staged = IsInVram(outcome.slot);
+  if (is_staged) exchange_->EndStaging(outcome.slot, outcome.status.ok());
   if (outcome.status.ok()) {
     entries_[key].stage = Stage::kBrought;
+    if (entries_[key].is_warm) warm_rounds_ = 0;
     ++unused_count_;
-    landing().Arrived(outcome.slot);
+    if (!is_staged) landing().Arrived(outcome.slot);
     Tell(ResidencyChange::kReadOnHint, key, outcome.read_bytes);
     return true;
   }
   entries_[key].stage = Stage::kNone;
   entries_[key].dropped_step = step_;
   Unguard(key);
-  landing().Failed(outcome.slot);
+  if (!is_staged) landing().Failed(outcome.slot);
   Count(key, [&](HintCounts& counts) {
     ++counts.dropped;
     counts.wasted_bytes += outcome.read_bytes;
   });
   Tell(ResidencyChange::kHintDropped, key, outcome.read_bytes);
-  if (entries_[key].is_warm && warm_rounds_ < kWarmRoundsMax) {
-    ++warm_rounds_;
-    warm_next_ = 0;
-  }
+  is_warm_left_ |= entries_[key].is_warm;
   return false;
 }
 

@@ -11,6 +11,7 @@
 #include "cache/expert_layout.h"
 #include "cache/expert_loader.h"
 #include "cache/tier.h"
+#include "cache/tier_exchange.h"
 
 namespace stoker {
 
@@ -25,11 +26,13 @@ namespace stoker {
 //
 // Guards are bounded to a share of each class's slots, so that most of them stay the policy's to
 // rule. A load whose guess is gone is given up, as far as the drive has not begun it. One that a
-// step asks for becomes demand. One that fails is forgotten: nobody was promised anything. VRAM is
-// filled by use alone.
+// step asks for becomes demand. One that fails is forgotten: nobody was promised anything. No guess
+// brings anything into VRAM.
 //
 // Behind all guesses, the experts of a warm start are read, in the order given, into Empty slots
-// alone: nobody is guarded or has to go for them. They are counted apart.
+// alone: nobody is guarded or has to go for them. Where VRAM has a slot for every expert of a class
+// they go there, by way of the staging ring, and those that are in RAM already are promoted;
+// everything else goes to RAM. They are counted apart.
 //
 // One thread; allocates nothing after creation and Warm.
 class ExpertHints {
@@ -41,18 +44,19 @@ class ExpertHints {
   // Told of an expert that leaves the store because a guess brings in another.
   using Evicted = absl::FunctionRef<void(ExpertKey)>;
 
-  // `tiers` fastest first, the last is the one that files are read into. All that is passed, but
-  // for a null observer, must outlive this. The clock is for counts alone: nothing is decided by
-  // it.
+  // `tiers` fastest first, the last is the one that files are read into; `exchange` is null without
+  // VRAM. All that is passed, but for what is null, must outlive this. The clock is for counts
+  // alone: nothing is decided by it.
   ExpertHints(const ExpertLayout& layout, int loads_max, absl::Span<Tier> tiers,
-              ExpertLoader& loader, const Clock& clock, ResidencyObserver* residency);
+              TierExchange* exchange, ExpertLoader& loader, const Clock& clock,
+              ResidencyObserver* residency);
   // What the tables take, rounded up.
   static uint64_t PlanBytes(const ExpertCatalog& catalog);
 
   // By key, not 0: guarded.
   absl::Span<const uint8_t> guards() const { return guards_; }
 
-  void BeginStep(int64_t step) { step_ = step; }
+  void BeginStep(int64_t step);
   // The guess of a layer, ExpertCache::kGuessMax experts at most; replaces an earlier one. Reads
   // nothing yet.
   void Guess(int layer_index, absl::Span<const int32_t> experts);
@@ -104,6 +108,8 @@ class ExpertHints {
   };
 
   Tier& landing() { return tiers_.back(); }
+  bool IsInVram(int32_t slot) { return slot < landing().pool().first_slot(); }
+  int32_t LoadingSlot(ExpertKey key);
   bool IsHere(ExpertKey key) const;
   bool TryGuard(ExpertKey key);
   void Unguard(ExpertKey key);
@@ -111,10 +117,10 @@ class ExpertHints {
   void Clear(Guesses& guesses);
   void Mark(int layer_index, absl::Span<const int32_t> experts);
   ExpertKey TakeNext();
-  ExpertKey TakeWarm();
   bool Load(ExpertKey key, Evicted evicted);
-  bool LoadWarm(ExpertKey key);
-  void Begin(int32_t slot, ExpertKey key, bool is_warm);
+  bool LoadNextWarm();
+  TierExchange::Staging ClaimWarm(ExpertKey key);
+  void Begin(int32_t slot, ExpertKey key, std::byte* target, bool is_warm);
   void RemoveLoading(ExpertKey key);
   uint64_t ReadSinceAsked(const Entry& entry, uint64_t bytes) const;
   void Tell(ResidencyChange change, ExpertKey key, uint64_t bytes);
@@ -131,6 +137,7 @@ class ExpertHints {
   const ExpertLayout& layout_;
   const int loads_max_;
   const absl::Span<Tier> tiers_;
+  TierExchange* const exchange_;
   ExpertLoader& loader_;
   const Clock& clock_;
   ResidencyObserver* const residency_;
@@ -142,12 +149,14 @@ class ExpertHints {
   std::vector<ExpertKey> loading_;  // begun on a guess and not joined, in order
   std::vector<HintCounts> counts_;  // by layer index
   HintCounts total_;
-  // A read of the warm start that was dropped is tried again by going through the order once more,
-  // so often at most.
+  // An expert of the warm start whose read was dropped, or that was in RAM and is to be in VRAM, is
+  // looked for again by going through the order once more in a later step; so often at most while
+  // that brings nothing.
   static constexpr int kWarmRoundsMax = 8;
   std::vector<ExpertKey> warm_;
   size_t warm_next_ = 0;
   int warm_rounds_ = 0;
+  bool is_warm_left_ = false;  // some of this round are not where they should be
   HintCounts warm_total_;
   int64_t step_ = 0;
   int asked_ = 0;          // layer index asked for last

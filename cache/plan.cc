@@ -21,9 +21,9 @@ constexpr uint64_t kPolicyBytesPerKey = 256;
 constexpr uint64_t kAdmissionBytesPerKey = 16;
 constexpr uint64_t kPolicyBytesPerLayer = 12288;
 constexpr uint64_t kTableBytesFixed = 64 << 10;
-// With VRAM: a key's place there and its last uses, and where its parts are once they stay there;
-// copies under way and unpins that wait.
-constexpr uint64_t kVramBytesPerKey = 24 + 8 * kExpertPartsMax;
+// With VRAM: a key's place there and its last uses, where its parts are once they stay there, and
+// its turn in filling VRAM, three times while that is made; copies under way and unpins that wait.
+constexpr uint64_t kVramBytesPerKey = 24 + 8 * kExpertPartsMax + 3 * sizeof(ExpertKey);
 constexpr uint64_t kVramBytesFixed = 256 << 10;
 
 uint64_t TableBytes(const ExpertLayout& layout, int64_t slot_count, bool has_vram) {
@@ -179,6 +179,8 @@ absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBud
   plan.arena_bytes = BytesOf(plan.classes);
   plan.overhead_bytes =
       TableBytes(layout, CountOf(plan.classes) + CountOf(plan.vram_classes), plan.vram_bytes > 0);
+  // VRAM is filled by what takes guesses too.
+  if (plan.vram_bytes > 0) plan.overhead_bytes += ExpertCache::HintTableBytes(catalog);
   return plan;
 }
 

@@ -115,9 +115,7 @@ int Tier::pins_max(int layer_index) const {
 bool Tier::HoldsForGood(int layer_index) const {
   const ExpertLayout::Layer& layer = layout_->layers()[layer_index];
   if (layer_resident_counts_[layer_index] < layer.expert_count) return false;
-  if (class_slot_counts_[layer.size_class] < layout_->classes()[layer.size_class].expert_count) {
-    return false;
-  }
+  if (!HasSlotForEach(layer.size_class)) return false;
   for (int e = 0; e < layer.expert_count; ++e) {
     const int32_t slot = Find(layer.first_key + e);
     const SlotState state = pool_.state(slot);
@@ -227,12 +225,12 @@ bool Tier::HasRoom(ExpertKey key) const {
          policies_[size_class]->PickCrowded(key, [](ExpertKey) { return true; }) < 0;
 }
 
-int32_t Tier::ClaimEmpty(ExpertKey key) {
+int32_t Tier::ClaimEmpty(ExpertKey key, Arrival arrival) {
   CHECK(Find(key) < 0);
   const int size_class = layout_->layer_of(key).size_class;
   if (!HasEmpty(size_class)) return -1;
   const int32_t slot = pool_.Claim(size_class);
-  AddResident(slot, key);
+  AddResident(slot, key, arrival);
   return slot;
 }
 

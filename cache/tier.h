@@ -92,8 +92,14 @@ class Tier {
   // would have to go for it.
   bool HasRoom(ExpertKey key) const;
   bool has_slots(int size_class) const { return pool_.slot_count(size_class) > 0; }
+  // Slots of a class but for those set aside for transit and visitors.
+  int64_t resident_max(int size_class) const { return class_slot_counts_[size_class]; }
+  // Whether every expert of the class has such a slot, so that nobody ever gives way.
+  bool HasSlotForEach(int size_class) const {
+    return resident_max(size_class) >= layout_->classes()[size_class].expert_count;
+  }
   // Takes such a slot, whoever would have had to go; -1 when there is none. Loading and kept.
-  int32_t ClaimEmpty(ExpertKey key);
+  int32_t ClaimEmpty(ExpertKey key, Arrival arrival = Arrival::kDemand);
   // Takes any Empty slot for a copy of the expert that is not a residency; else -1. Loading, kept.
   int32_t ClaimTransit(ExpertKey key);
   // The resident that has to give way to an expert; -1 when none has to, or none may. It stays.

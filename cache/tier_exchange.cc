@@ -40,10 +40,21 @@ std::byte* TierExchange::StagingData(int index) const {
 }
 
 TierExchange::Staging TierExchange::BeginStaging(ExpertKey key) {
+  return Stage(key, Arrival::kDemand);
+}
+
+TierExchange::Staging TierExchange::BeginStagingOnHint(ExpertKey key) {
+  if (std::count(staged_slots_.begin(), staged_slots_.end(), -1) <= kStagingSlots / 2) return {};
+  const Staging staging = Stage(key, Arrival::kHint);
+  if (staging.slot >= 0) vram_.Unkeep(staging.slot);
+  return staging;
+}
+
+TierExchange::Staging TierExchange::Stage(ExpertKey key, Arrival arrival) {
   const auto free = std::find(staged_slots_.begin(), staged_slots_.end(), -1);
   if (free == staged_slots_.end()) return {};
   if (!vram_.HasRoom(key)) return {};
-  const int32_t slot = vram_.ClaimEmpty(key);
+  const int32_t slot = vram_.ClaimEmpty(key, arrival);
   *free = slot;
   return {.slot = slot, .target = StagingData(static_cast<int>(free - staged_slots_.begin()))};
 }

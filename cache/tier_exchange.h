@@ -56,13 +56,16 @@ class TierExchange {
   const ExpertMover& mover() const { return mover_; }
 
   // Claims a VRAM slot with room, and a staging buffer to read the expert into; slot -1 when one of
-  // them is not to be had. The slot is Loading and kept.
+  // them is not to be had. The slot is Loading and kept, or see BeginStagingOnHint.
   struct Staging {
     int32_t slot = -1;
     std::byte* target = nullptr;
   };
   Staging BeginStaging(ExpertKey key);
-  // The read is in: copies it on; the slot is Ready and kept. Or it failed: the slot is Empty.
+  // As BeginStaging, for an expert that nobody waits for: half of the buffers are left to those
+  // that somebody does, and the slot is not kept.
+  Staging BeginStagingOnHint(ExpertKey key);
+  // The read is in: copies it on; the slot is Ready. Or it failed: the slot is Empty.
   void EndStaging(int32_t slot, bool is_read);
 
   // Copies an expert whose RAM slot is kept to VRAM: as a promotion, else into transit. Returns the
@@ -90,6 +93,7 @@ class TierExchange {
  private:
   TierExchange(const ExpertLayout& layout, const Options& options, Tier& vram, Tier& ram,
                const Clock& clock);
+  Staging Stage(ExpertKey key, Arrival arrival);
   int32_t ClaimPromotion(ExpertKey key, int32_t& victim);
   int32_t Promote(ExpertKey key, int32_t from);
   int32_t Pass(ExpertKey key, int32_t from);

@@ -66,13 +66,14 @@ absl::StatusOr<absl::Span<const TokenEvent>> LocalEngine::Step() {
     }
   }
   EndRecord();
-  if (parts_.usage != nullptr) EndUsage();
+  EndStore();
   return events_;
 }
 
 // Between steps, where nobody waits: the drive may have become idle, and the profile may be due.
-void LocalEngine::EndUsage() {
+void LocalEngine::EndStore() {
   if (parts_.cache != nullptr) parts_.cache->IssueHints();
+  if (parts_.usage == nullptr) return;
   parts_.usage->EndStep(idle());
   const absl::Status status = parts_.usage->status();
   if (status.ok() || usage_failed_) return;
@@ -310,7 +311,7 @@ absl::Status LocalEngine::Evaluate(absl::Span<const TokenId> ids, bool want_hidd
                           .hidden = want_hidden ? output_.hidden : nullptr,
                           .hidden_block_stride = output_.hidden_block_stride}));
   }
-  if (parts_.usage != nullptr) EndUsage();
+  EndStore();
   return absl::OkStatus();
 }
 

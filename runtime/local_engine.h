@@ -95,7 +95,7 @@ class LocalEngine final : public Engine {
   void BeginRecord();
   void EndRecord();
   void EndTrace();
-  void EndUsage();
+  void EndStore();
   absl::Status Forward(bool want_hidden);
   ExpertProvider& Experts();
   void DraftTokens();

@@ -3,16 +3,42 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "base/status.h"
 #include "runtime/model_identity.h"
 
 namespace stoker {
+namespace {
+
+absl::Span<const uint32_t> UsesBefore(const UsageRecorder* recorder) {
+  return recorder != nullptr ? recorder->before().uses : absl::Span<const uint32_t>();
+}
+
+// Whether VRAM, or with `kRam` both tiers together, have a slot for every expert of some size
+// class.
+bool HoldsAClass(const CachePlan& plan, TierKind tier) {
+  for (size_t c = 0; c < plan.classes.size(); ++c) {
+    int64_t slot_count = tier == TierKind::kRam ? plan.classes[c].slot_count : 0;
+    if (!plan.vram_classes.empty()) {
+      slot_count += plan.vram_classes[c].slot_count - plan.vram_classes[c].transit_count;
+    }
+    if (slot_count >= plan.classes[c].expert_count) return true;
+  }
+  return false;
+}
+
+// The tiers that are filled: without a profile VRAM alone.
+TierKind FilledTier(const UsageRecorder* recorder) {
+  return recorder != nullptr ? TierKind::kRam : TierKind::kVram;
+}
+
+}  // namespace
 
 uint64_t UsagePlanBytes(const ExpertCatalog& catalog) {
-  // Counted and submitted (8 each), before, faded, encoded, handed to the store and in order of
-  // heat twice (4 each).
-  constexpr uint64_t kExpertBytes = 2 * 8 + 6 * 4;
+  // Counted and submitted (8 each), before, faded, encoded, handed to the store and in the order of
+  // reading three times (4 each).
+  constexpr uint64_t kExpertBytes = 2 * 8 + 7 * 4;
   return static_cast<uint64_t>(catalog.expert_count()) * kExpertBytes +
          ExpertCache::HintTableBytes(catalog);
 }
@@ -39,15 +65,21 @@ absl::StatusOr<OpenedUsage> OpenUsage(const GgufModel& gguf, const ExpertCatalog
   return opened;
 }
 
-void PrepareWarmStart(const UsageRecorder& recorder, CacheOptions& options) {
-  options.profile = recorder.before().uses;
-  if (recorder.before().uses.empty()) return;
+void PrepareWarmStart(const UsageRecorder* recorder, const CachePlan& plan, CacheOptions& options) {
+  const absl::Span<const uint32_t> uses = UsesBefore(recorder);
+  options.profile.assign(uses.begin(), uses.end());
+  if (uses.empty() && !HoldsAClass(plan, FilledTier(recorder))) return;
   options.hint_loads_max = std::max(options.hint_loads_max, kWarmLoadsMax);
 }
 
-void BeginWarmStart(const UsageRecorder& recorder, ExpertCache& cache) {
-  if (recorder.before().uses.empty()) return;
-  cache.Warm(HotnessOrder(recorder.before().uses));
+void BeginWarmStart(const UsageRecorder* recorder, ExpertCache& cache) {
+  const absl::Span<const uint32_t> uses = UsesBefore(recorder);
+  std::vector<ExpertKey> order = HotnessOrder(uses);
+  // Then those that need nobody to go.
+  for (const ExpertKey key : cache.ExpertsThatFit(FilledTier(recorder))) {
+    if (uses.empty() || uses[static_cast<size_t>(key)] == 0) order.push_back(key);
+  }
+  if (!order.empty()) cache.Warm(order);
 }
 
 }  // namespace stoker

@@ -1,4 +1,4 @@
-// Starts a run with what earlier ones have used: their profile feeds the policy, and fills the
+// Starts a run with what earlier ones have used, and with all that memory has room for: fills the
 // store in the background while the engine already answers.
 #pragma once
 
@@ -30,10 +30,16 @@ struct OpenedUsage {
 absl::StatusOr<OpenedUsage> OpenUsage(const GgufModel& gguf, const ExpertCatalog& catalog,
                                       const std::string& option, const Clock& clock);
 
-// What the store has to be told before it is made: uses by expert (none, if no run was before), and
-// that it will be asked to read ahead.
-void PrepareWarmStart(const UsageRecorder& recorder, CacheOptions& options);
-// Has the store read the experts used most, while it has room and the drive is idle.
-void BeginWarmStart(const UsageRecorder& recorder, ExpertCache& cache);
+// A null recorder keeps no profile. What the store has to be told before it is made: uses by expert
+// (none, if no run was before), and that it will be asked to read ahead.
+void PrepareWarmStart(const UsageRecorder* recorder, const CachePlan& plan, CacheOptions& options);
+// Has the store read ahead, while it has room and the drive is idle, whatever the running steps
+// leave it:
+//
+// - with a profile, the experts used most by earlier runs; and, if memory has a slot for every
+//   expert, all others, in the order of the layers;
+// - without one, the experts of layers that VRAM has a slot for each of. Such a layer needs the
+//   host no more once all of its experts are there, which use alone may never bring.
+void BeginWarmStart(const UsageRecorder* recorder, ExpertCache& cache);
 
 }  // namespace stoker

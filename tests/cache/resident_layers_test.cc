@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <numeric>
 #include <random>
 
@@ -106,6 +107,138 @@ TEST(ResidentLayers, ThereAreNoneWithoutVram) {
   TieredStore store({.vram_slot_count = 0, .ram_slot_count = kLayers * kExperts});
   ASSERT_TRUE(store.Ask(1, AllExperts()).ok());
   EXPECT_EQ(store.cache->Resident(1).parts, nullptr);
+}
+
+// Has a store read all that VRAM has room for, without a step, until nothing more comes.
+void FillVram(TieredStore& store) {
+  store.cache->Warm(store.cache->ExpertsThatFit(TierKind::kVram));
+  for (int i = 0; i < 200; ++i) {
+    store.clock.AdvanceNs(10'000'000);
+    store.cache->IssueHints();
+  }
+}
+
+TieredStoreOptions RoomyAndFilled() {
+  TieredStoreOptions options = Roomy();
+  options.hint_loads_max = 4;
+  return options;
+}
+
+TEST(ResidentLayers, AreFilledWithoutAnyUse) {
+  TieredStore store(RoomyAndFilled());
+  FillVram(store);
+  for (int layer = 0; layer < kLayers; ++layer) {
+    ExpectTableHasTheExpertsBytes(store, layer, store.cache->Resident(layer));
+  }
+  const CacheCounts& counts = store.cache->counts();
+  EXPECT_EQ(counts.vram_resident, kLayers * kExperts);
+  EXPECT_EQ(counts.resident, kLayers * kExperts);
+  EXPECT_EQ(counts.warm.issued, static_cast<uint64_t>(kLayers * kExperts));
+  EXPECT_EQ(counts.hits + counts.misses, 0u);
+  EXPECT_EQ(counts.evictions, 0u);
+  store.cache->NoteUses(1, AllExperts(), {});
+  EXPECT_EQ(counts.warm.used, static_cast<uint64_t>(kExperts));
+}
+
+TEST(ResidentLayers, AreFilledThoughSomeOfTheirExpertsAreInRam) {
+  TieredStoreOptions options = RoomyAndFilled();
+  options.ram_slot_count = kExperts;
+  options.place = PlaceRule::kCpu;
+  TieredStore store(options);
+  ASSERT_TRUE(store.Ask(1, AllExperts()).ok());  // more than the ring holds: some land in RAM
+  ASSERT_GT(store.Gauge("cache_ram_resident"), 0);
+  FillVram(store);
+  store.cache->BeginStep(2);  // those that were in RAM are looked for again
+  FillVram(store);
+  ExpectTableHasTheExpertsBytes(store, 1, store.cache->Resident(1));
+  EXPECT_EQ(store.Gauge("cache_ram_resident"), 0);
+}
+
+TEST(ResidentLayers, AreFilledBesideRequests) {
+  for (const uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+    TieredStoreOptions options = RoomyAndFilled();
+    options.ram_slot_count = 3;
+    options.seed = seed;
+    TieredStore store(options);
+    store.cache->Warm(store.cache->ExpertsThatFit(TierKind::kVram));
+    std::mt19937 random(seed);
+    int step = 0;
+    const auto is_settled = [&] {
+      for (int layer = 0; layer < kLayers; ++layer) {
+        if (store.cache->Resident(layer).parts == nullptr) return false;
+      }
+      return true;
+    };
+    while (!is_settled() && ++step < 500) {
+      store.cache->BeginStep(step);
+      for (int layer = 0; layer < kLayers; ++layer) {
+        // Half of the experts are never asked for.
+        std::vector<int32_t> experts = {0, 1, 2, 3};
+        std::shuffle(experts.begin(), experts.end(), random);
+        experts.resize(1 + random() % 4);
+        ASSERT_TRUE(store.Ask(layer, experts).ok());
+      }
+      store.clock.AdvanceNs(static_cast<int64_t>(random() % 3'000'000));
+    }
+    EXPECT_TRUE(is_settled()) << seed;
+    EXPECT_EQ(store.wrong_bytes, 0);
+    EXPECT_EQ(store.cache->counts().evictions, 0u);
+    EXPECT_LT(step, 500);
+  }
+}
+
+TEST(ResidentLayers, AReadThatFillsVramIsJoinedByTheStepThatAsksForIt) {
+  TieredStoreOptions options = RoomyAndFilled();
+  options.is_manual = true;
+  TieredStore store(options);
+  store.cache->Warm({{0, 1}});
+  EXPECT_EQ(store.cache->counts().warm.issued, 2u);
+  EXPECT_EQ(store.AskOne(0, 0), ExpertPlace::kDevice);
+  EXPECT_EQ(store.cache->counts().misses, 1u);
+  EXPECT_EQ(store.cache->counts().warm.late, 1u);
+  ASSERT_TRUE(store.device->Await(store.device->Record(Stream::kCompute)).ok());
+  EXPECT_EQ(store.computed, 1);
+  EXPECT_EQ(store.wrong_bytes, 0);
+}
+
+TEST(ResidentLayers, FillingLeavesHalfOfTheRingToDemand) {
+  TieredStoreOptions options = RoomyAndFilled();
+  options.is_manual = true;
+  TieredStore store(options);
+  store.cache->Warm(store.cache->ExpertsThatFit(TierKind::kVram));
+  EXPECT_EQ(store.cache->counts().warm.issued, static_cast<uint64_t>(kStagingSlots / 2));
+}
+
+TEST(ResidentLayers, AFailedReadOfAFillIsNobodysErrorAndIsTriedAgain) {
+  TieredStore store(RoomyAndFilled());
+  store.reader.FailRange(0, 0, UINT64_MAX, EIO, 40);
+  FillVram(store);
+  for (int step = 1; step < 30; ++step) {
+    store.cache->BeginStep(step);
+    for (int i = 0; i < 200; ++i) {
+      store.clock.AdvanceNs(10'000'000);
+      store.cache->IssueHints();
+    }
+  }
+  for (int layer = 0; layer < kLayers; ++layer) {
+    EXPECT_NE(store.cache->Resident(layer).parts, nullptr) << layer;
+  }
+  EXPECT_GT(store.cache->counts().warm.dropped, 0u);
+}
+
+TEST(ResidentLayers, AreNotFilledWhereTheyDoNotFitWholly) {
+  TieredStoreOptions options = {.vram_slot_count = kExperts, .ram_slot_count = 24};
+  options.files.large_layers = 1;
+  options.hint_loads_max = 4;
+  TieredStore store(options);
+  const std::vector<ExpertKey> all_of_the_first = store.cache->ExpertsThatFit(TierKind::kVram);
+  ASSERT_EQ(all_of_the_first.size(), static_cast<size_t>(kExperts));
+  FillVram(store);
+  EXPECT_NE(store.cache->Resident(0).parts, nullptr);
+  EXPECT_EQ(store.cache->counts().resident, kExperts);
+  // But RAM has room for what VRAM has not.
+  EXPECT_EQ(store.cache->ExpertsThatFit(TierKind::kRam).size(),
+            static_cast<size_t>(kLayers * kExperts));
 }
 
 TEST(ResidentLayers, UsesCountAsRequestsDo) {

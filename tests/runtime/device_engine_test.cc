@@ -127,6 +127,48 @@ TEST(DeviceEngine, GuessesTheNextRoutersThatItIsAskedFor) {
   EXPECT_GT(engine->cache_counts().hints.used + engine->cache_counts().hints.late, 0u);
 }
 
+// Steps of an engine without sequences: they do nothing but look at drive and device.
+void PollUntilVramHolds(Engine& engine, int64_t expert_count) {
+  constexpr int kPollsMax = 50'000'000;  // the drive is a real one
+  for (int i = 0; i < kPollsMax && engine.cache_counts().vram_resident < expert_count; ++i) {
+    ASSERT_TRUE(engine.Step().ok());
+  }
+}
+
+TEST(DeviceEngine, WhatVramHasRoomForIsReadBeforeItIsUsed) {
+  const auto engine = OpenOrDie(DeviceOptionsOf(kAuto), SetLinks());
+  const int64_t expert_count = engine->spec().experts.expert_count();
+  PollUntilVramHolds(*engine, expert_count);
+  EXPECT_EQ(engine->cache_counts().vram_resident, expert_count);
+  EXPECT_EQ(engine->cache_counts().warm.issued, static_cast<uint64_t>(expert_count));
+  // From the first token on nothing is missing and nobody waits in the middle of a step.
+  ASSERT_TRUE(engine->Add(ShortRequest(*engine, 3)).ok());
+  while (!engine->idle()) {
+    const double waits = NumberOf(*engine, "device_waits");
+    ASSERT_TRUE(engine->Step().ok());
+    EXPECT_EQ(engine->last_step().misses, 0u);
+    EXPECT_EQ(engine->last_step().vram_hits, engine->last_step().hits);
+    EXPECT_EQ(NumberOf(*engine, "device_waits") - waits, 1);
+  }
+  const auto cold = OpenOrDie(SmallOptions());
+  const auto warm = OpenOrDie(DeviceOptionsOf(kAuto), SetLinks());
+  EXPECT_EQ(Generate(*warm, ShortRequest(*warm, 6)).tokens,
+            Generate(*cold, ShortRequest(*cold, 6)).tokens);
+}
+
+TEST(DeviceEngine, VramThatHasNotRoomForAllIsFilledByUseAlone) {
+  const auto whole = PlanRun(DeviceOptionsOf(kAuto));
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  const DevicePlan& device = whole->device;
+  const auto engine =
+      OpenOrDie(DeviceOptionsOf({.kind = MemoryBudget::Kind::kBytes,
+                                 .bytes = (device.minimum_bytes + device.full_bytes) / 2}),
+                SetLinks());
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(engine->Step().ok());
+  EXPECT_EQ(engine->cache_counts().resident, 0);
+  EXPECT_EQ(engine->cache_counts().warm.issued, 0u);
+}
+
 TEST(DeviceEngine, WaitsForTheDeviceAreCausesOfTheirOwn) {
   const auto engine = OpenOrDie(DeviceOptionsOf(kAuto), SetLinks());
   ASSERT_TRUE(engine->Add(ShortRequest(*engine, 2)).ok());

@@ -68,6 +68,30 @@ TEST_F(WarmStartTest, TheNextRunReadsTheHottestAheadAndSaysTheSame) {
   EXPECT_EQ(counts.hints.issued, 0u);  // guesses are another matter
 }
 
+// Although nothing is known of earlier runs.
+TEST_F(WarmStartTest, WhereEverythingFitsEverythingIsRead) {
+  EngineOptions options = Options();
+  options.ram = {.kind = MemoryBudget::Kind::kAuto};
+  const auto engine = OpenOrDie(options);
+  const auto expert_count = static_cast<int64_t>(engine->spec().experts.expert_count());
+  constexpr int kPollsMax = 50'000'000;  // the drive is a real one
+  for (int i = 0; i < kPollsMax && engine->cache_counts().resident < expert_count; ++i) {
+    ASSERT_TRUE(engine->Step().ok());  // without sequences: does nothing but look at the drive
+  }
+  EXPECT_EQ(engine->cache_counts().warm.issued, static_cast<uint64_t>(expert_count));
+  Run(*engine);
+  EXPECT_EQ(engine->cache_counts().misses, 0u);
+}
+
+TEST_F(WarmStartTest, WithoutAProfileNothingIsReadAhead) {
+  EngineOptions options = Options();
+  options.ram = {.kind = MemoryBudget::Kind::kAuto};
+  options.profile = "none";
+  const auto engine = OpenOrDie(options);
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(engine->Step().ok());
+  EXPECT_EQ(engine->cache_counts().resident, 0);
+}
+
 TEST_F(WarmStartTest, TheMemoryOfItIsPlanned) {
   EngineOptions without = Options();
   without.profile = "none";
