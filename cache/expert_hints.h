@@ -56,6 +56,7 @@ class ExpertHints {
   // By key, not 0: guarded.
   absl::Span<const uint8_t> guards() const { return guards_; }
 
+  // A warm start that left something out begins another round.
   void BeginStep(int64_t step);
   // The guess of a layer, ExpertCache::kGuessMax experts at most; replaces an earlier one. Reads
   // nothing yet.
