@@ -52,6 +52,18 @@ absl::Status CheckVocabulary(const std::string& path, const GgufModel& draft,
 
 }  // namespace
 
+ModelSpec::ReadOptions SpecOptions(const EngineOptions& options) {
+  const absl::StatusOr<DrafterChoice> choice = ChooseDrafter(options.draft, options.settings);
+  CHECK(choice.ok());
+  return {.with_mtp = choice->row->needs == DrafterRow::Needs::kMtp};
+}
+
+KvCache::Options MtpKvOptions(const StepLimits& limits, const EngineOptions& options) {
+  KvCache::Options kv = KvOptions(limits, options);
+  kv.layer_count = 1;
+  return kv;
+}
+
 absl::StatusOr<DraftSource> OpenDraftSource(const EngineOptions& options, const GgufModel& target,
                                             const ModelSpec& target_spec) {
   DraftSource source;
@@ -76,11 +88,12 @@ absl::StatusOr<DraftSource> OpenDraftSource(const EngineOptions& options, const 
 }
 
 DrafterParts DraftShape(const ModelSpec& target, const StepLimits& limits) {
-  return {.sequence_count = limits.sequence_count,
-          .context = limits.context,
-          .length_max = limits.draft_length_max,
-          .rows_max = std::max(kDraftRows, limits.sequence_count),
-          .vocab_count = target.config.vocab_count};
+  return {
+      .sequence_count = limits.sequence_count,
+      .context = limits.context,
+      .length_max = limits.draft_length_max,
+      .rows_max = limits.mtp_rows > 0 ? limits.mtp_rows : DraftModelOptions(limits).step_rows_max,
+      .vocab_count = target.config.vocab_count};
 }
 
 Model::Options DraftModelOptions(const StepLimits& limits) {
@@ -114,6 +127,10 @@ DraftNeeds PlanDraft(const DraftSource& source, const ModelSpec& target, const S
       Governor::PlanBytes(GovernorOptions(source, target, limits, options)) +
       Speculation::PlanBytes(limits.sequence_count) +
       Sampler::PlanBytes(target.config.vocab_count, limits.context + 1);
+  if (target.with_mtp) {
+    (on_device ? needs.device_bytes : needs.host_bytes) +=
+        KvCache::PlanBytes(target.config, MtpKvOptions(limits, options), on_device);
+  }
   if (!source.spec.has_value()) return needs;
   const ModelSpec& spec = *source.spec;
   const WorkspaceNeeds workspace =

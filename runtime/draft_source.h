@@ -23,6 +23,8 @@ struct DraftSource {
 
   bool is_none() const { return choice.is_none(); }
 };
+// How the target's file is to be read for that drafter. Requires valid options.
+ModelSpec::ReadOptions SpecOptions(const EngineOptions& options);
 // Requires valid options. The errors of opening the draft model, naming it. InvalidArgument when it
 // is not dense, or when its vocabulary is not that of the target (with the first difference).
 absl::StatusOr<DraftSource> OpenDraftSource(const EngineOptions& options, const GgufModel& target,
@@ -39,6 +41,8 @@ DraftNeeds PlanDraft(const DraftSource& source, const ModelSpec& target, const S
 
 // The sizes that drafters are made for; no parts.
 DrafterParts DraftShape(const ModelSpec& target, const StepLimits& limits);
+// Of the attention cache of the target's layer for multi-token prediction.
+KvCache::Options MtpKvOptions(const StepLimits& limits, const EngineOptions& options);
 Model::Options DraftModelOptions(const StepLimits& limits);
 // Requires valid options.
 Governor::Options GovernorOptions(const DraftSource& source, const ModelSpec& target,

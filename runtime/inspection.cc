@@ -49,7 +49,7 @@ absl::StatusOr<Inspection> Inspect(const EngineOptions& options) {
   RETURN_IF_ERROR(Validate(options));
   Inspection inspection;
   ASSIGN_OR_RETURN(inspection.gguf, GgufModel::Open(options.model_path));
-  ASSIGN_OR_RETURN(inspection.spec, ModelSpec::Read(inspection.gguf));
+  ASSIGN_OR_RETURN(inspection.spec, ModelSpec::Read(inspection.gguf, SpecOptions(options)));
   inspection.tokenizer = DescribeTokenizer(inspection.gguf);
   EngineOptions least = options;
   least.ram = {.kind = MemoryBudget::Kind::kMinimum};
@@ -60,7 +60,7 @@ absl::StatusOr<Inspection> Inspect(const EngineOptions& options) {
 absl::StatusOr<MemoryPlan> PlanRun(const EngineOptions& options) {
   RETURN_IF_ERROR(Validate(options));
   ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(options.model_path));
-  ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Read(gguf));
+  ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Read(gguf, SpecOptions(options)));
   return PlanOf(gguf, spec, options);
 }
 

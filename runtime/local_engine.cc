@@ -26,6 +26,12 @@ LocalEngine::LocalEngine(EngineParts parts)
         floats + static_cast<int64_t>(parts_.limits.logits_rows_max()) * config.vocab_count;
     output_.hidden_block_stride = static_cast<int64_t>(parts_.limits.evaluate_rows) * config.hidden;
   }
+  if (parts_.limits.mtp_rows > 0) {
+    const size_t normed_bytes = static_cast<size_t>(parts_.limits.step_rows_max()) *
+                                static_cast<size_t>(config.hidden) * sizeof(float);
+    output_.normed =
+        reinterpret_cast<float*>(parts_.outputs.data() + parts_.outputs.bytes() - normed_bytes);
+  }
   rows_.reserve(static_cast<size_t>(parts_.limits.step_rows_max()));
   events_.reserve(static_cast<size_t>(parts_.limits.decode_rows_max()));
   drafting_.reserve(static_cast<size_t>(parts_.limits.sequence_count));
@@ -189,7 +195,8 @@ void LocalEngine::BuildRows(absl::Span<const StepPart> plan) {
       parts_.recorder->AddRows({.sequence = part.sequence - 1,
                                 .first_position = part.first,
                                 .count = part.rows,
-                                .is_prompt = part.is_prompt});
+                                .is_prompt = part.is_prompt,
+                                .drafts = part.drafts});
     }
   }
 }
@@ -206,16 +213,33 @@ void LocalEngine::SampleTokens(absl::Span<const StepPart> plan) {
   const CauseScope scope(parts_.ledger.get(), Cause::kSampling);
   scheduler_.Done();
   float* logits = output_.logits;
+  const float* normed = output_.normed;
   for (const StepPart& part : plan) {
-    if (!part.wants_token) continue;
-    SamplePart(part, logits);
-    logits += int64_t{1 + part.drafts} * spec().config.vocab_count;
+    int kept = part.rows;
+    if (part.wants_token) {
+      kept -= part.drafts - SamplePart(part, logits);
+      logits += int64_t{1 + part.drafts} * spec().config.vocab_count;
+    }
+    if (normed == nullptr) continue;
+    TellDrafter(part, kept, normed);
+    normed += int64_t{part.rows} * spec().config.hidden;
   }
 }
 
+// What the drafter starts from, where it follows the model's states.
+void LocalEngine::TellDrafter(const StepPart& part, int kept_rows, const float* normed) {
+  const Sequence* sequence = Find(part.sequence);
+  if (sequence == nullptr) return;  // it has ended
+  parts_.speculation->OnRows({.slot = part.slot,
+                              .first = part.first,
+                              .tokens = sequence->tokens().subspan(static_cast<size_t>(part.first)),
+                              .rows = kept_rows,
+                              .normed = normed});
+}
+
 // The newest token's row gives a token; as long as that is the draft in the next row, so does that
-// row.
-void LocalEngine::SamplePart(const StepPart& part, float* logits) {
+// row. Returns how many drafts were right.
+int LocalEngine::SamplePart(const StepPart& part, float* logits) {
   Sequence& sequence = *Find(part.sequence);
   const int drafts_before = sequence.draft_count();
   int tokens = 0, right = 0;
@@ -237,12 +261,13 @@ void LocalEngine::SamplePart(const StepPart& part, float* logits) {
   }
   if (!is_running) {
     Forget(part.sequence);
-    return;
+    return right;
   }
   scheduler_.Grow(part.sequence, tokens);
   if (tokens <= part.drafts) {
     parts_.kv->Truncate(part.slot, static_cast<int>(sequence.tokens().size()) - 1);
   }
+  return right;
 }
 
 // Whether the sequence goes on.

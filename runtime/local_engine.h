@@ -102,7 +102,8 @@ class LocalEngine final : public Engine {
   void BuildRows(absl::Span<const StepPart> plan);
   void EndCancelled();
   void SampleTokens(absl::Span<const StepPart> plan);
-  void SamplePart(const StepPart& part, float* logits);
+  int SamplePart(const StepPart& part, float* logits);
+  void TellDrafter(const StepPart& part, int kept_rows, const float* normed);
   bool SampleToken(Sequence& sequence, float* logits);
   void FailAll(absl::Span<const StepPart> plan);
   void Finish(Sequence& sequence, FinishReason reason);

@@ -227,6 +227,13 @@ absl::Status OpenUsageOf(const GgufModel& gguf, const ExpertCatalog& experts,
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<KvCache>> MakeKv(const ModelConfig& config, KvCache::Options options,
+                                                const EngineParts& parts) {
+  options.device = parts.device.get();
+  ASSIGN_OR_RETURN(KvCache kv, KvCache::Create(config, options));
+  return std::make_unique<KvCache>(std::move(kv));
+}
+
 // Takes what the plan says.
 absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptions& options,
                         const Engine::Parts& given, const Model::Progress& progress,
@@ -234,10 +241,7 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
   const ModelSpec planned = spec;
   const ModelConfig& config = planned.config;
   ASSIGN_OR_RETURN(parts.outputs, HostBuffer::Create(OutputBytes(config, parts.limits)));
-  KvCache::Options kv_options = KvOptions(parts.limits, options);
-  kv_options.device = parts.device.get();
-  ASSIGN_OR_RETURN(KvCache kv, KvCache::Create(config, kv_options));
-  parts.kv = std::make_unique<KvCache>(std::move(kv));
+  ASSIGN_OR_RETURN(parts.kv, MakeKv(config, KvOptions(parts.limits, options), parts));
   ASSIGN_OR_RETURN(parts.model,
                    Model::Load(gguf, std::move(spec), parts.limits.model_options(), *parts.ops,
                                *parts.team, *parts.trunk_reader, progress,
@@ -250,11 +254,12 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
 absl::StatusOr<DraftModel> LoadDraftModel(DraftSource& source, const EngineOptions& options,
                                           EngineParts& parts) {
   DraftModel draft;
+  const ModelSpec& target = parts.model->spec();
+  if (target.with_mtp) {
+    ASSIGN_OR_RETURN(draft.kv, MakeKv(target.config, MtpKvOptions(parts.limits, options), parts));
+  }
   if (!source.spec.has_value()) return draft;
-  KvCache::Options kv_options = KvOptions(parts.limits, options);
-  kv_options.device = parts.device.get();
-  ASSIGN_OR_RETURN(KvCache kv, KvCache::Create(source.spec->config, kv_options));
-  draft.kv = std::make_unique<KvCache>(std::move(kv));
+  ASSIGN_OR_RETURN(draft.kv, MakeKv(source.spec->config, KvOptions(parts.limits, options), parts));
   ASSIGN_OR_RETURN(parts.draft_reader, OpenReader(options, parts.info));
   absl::StatusOr<std::unique_ptr<Model>> model =
       Model::Load(*source.gguf, *std::move(source.spec), DraftModelOptions(parts.limits),
@@ -282,6 +287,8 @@ absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
   drafter.chooser = parts.speculation.get();
   drafter.ledger = parts.ledger.get();
   drafter.experts = &parts.no_experts;
+  if (parts.cache != nullptr && spec.with_mtp) drafter.experts = parts.cache.get();
+  drafter.target = parts.model.get();
   const auto make = source.choice.row->make;
   parts.speculation->Take(given.make_drafter ? given.make_drafter(drafter)
                                              : make(std::move(drafter), source.choice.values));
@@ -306,7 +313,7 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   ASSIGN_OR_RETURN(parts.ops, SelectOps(options.isa));
   parts.info.isa = parts.ops->name;
   ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(options.model_path));
-  ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Read(gguf));
+  ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Read(gguf, SpecOptions(options)));
   parts.limits = ResolveLimits(spec.config, options);
   AddNotice(parts.info, ContextNotice(parts.limits, spec.config));
   ASSIGN_OR_RETURN(parts.tokenizer, OpenTokenizer(gguf, spec.config));

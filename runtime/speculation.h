@@ -68,7 +68,6 @@ class Speculation final : public TokenChooser {
     int drafts_before = 0;
   };
   void OnTokens(const Outcome& outcome);
-  bool wants_normed() const { return drafter_->wants_normed(); }
   void OnRows(const VerifiedRows& rows) {
     if (is_working()) drafter_->OnRows(rows);
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "runtime/draft_source.h"
 
 namespace stoker {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 // Drafts that a governor may choose at most: beyond, even four right ones of five are rarely all
 // right.
 constexpr int kAutoDraftLengthMax = 8;
+constexpr int kMtpRows = 128;
 
 }  // namespace
 
@@ -19,7 +21,8 @@ Model::Options StepLimits::model_options() const {
   return {.step_rows_max = step_rows_max(),
           .logits_rows_max = logits_rows_max(),
           .context_max = context,
-          .lookahead_rows_max = lookahead_rows};
+          .lookahead_rows_max = lookahead_rows,
+          .mtp_rows_max = mtp_rows};
 }
 
 StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options) {
@@ -34,6 +37,9 @@ StepLimits ResolveLimits(const ModelConfig& config, const EngineOptions& options
   if (options.draft != "none") {
     limits.draft_length_max =
         options.draft_length >= 0 ? options.draft_length : kAutoDraftLengthMax;
+  }
+  if (SpecOptions(options).with_mtp) {
+    limits.mtp_rows = std::max(limits.sequence_count, std::min(kMtpRows, limits.step_rows_max()));
   }
   const PrefetchChoice prefetch = PrefetcherOptions(config, options).choice;
   if (prefetch.predictor.row->needs_lookahead) limits.lookahead_rows = prefetch.rows_max;
@@ -61,6 +67,10 @@ uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits) {
   if (limits.hidden_states) {
     bytes += static_cast<uint64_t>(config.layer_count + 1) *
              static_cast<uint64_t>(limits.evaluate_rows) * static_cast<uint64_t>(config.hidden) *
+             sizeof(float);
+  }
+  if (limits.mtp_rows > 0) {
+    bytes += static_cast<uint64_t>(limits.step_rows_max()) * static_cast<uint64_t>(config.hidden) *
              sizeof(float);
   }
   return bytes;

@@ -23,7 +23,8 @@ struct StepLimits {
   int sequence_count = 0;  // that run at once
   int evaluate_rows = 0;   // rows of a step of Engine::Evaluate; 0: not asked for
   bool hidden_states = false;
-  int lookahead_rows = 0;    // rows of a step whose next routers may be guessed; 0: never
+  int lookahead_rows = 0;  // rows of a step whose next routers may be guessed; 0: never
+  int mtp_rows = 0;  // rows of a step of the layer for multi-token prediction; 0: it is not used
   int draft_length_max = 0;  // drafts of a sequence that a step may check
 
   // A step holds one row of each decoding sequence, with its drafts, and when another one reads its
@@ -44,7 +45,8 @@ KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& option
 // Requires valid options. Its choice is none without a predictor.
 Prefetcher::Options PrefetcherOptions(const ModelConfig& config, const EngineOptions& options);
 
-// Bytes of what a step puts out: logits and hidden states.
+// Bytes of what a step puts out: logits, hidden states, and what multi-token prediction starts
+// from.
 uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits);
 
 }  // namespace stoker

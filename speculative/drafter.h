@@ -50,7 +50,7 @@ struct VerifiedRows {
   int first = 0;                     // position of the first row
   absl::Span<const int32_t> tokens;  // known now, from `first` on: rows, then the ones that follow
   int rows = 0;
-  const float* normed = nullptr;  // [rows, hidden], after the final norm; only if wants_normed()
+  const float* normed = nullptr;  // [rows, hidden], after the final norm
 };
 
 // Guesses tokens. Nothing that it does shows in what is generated. One thread; takes its memory at
@@ -62,8 +62,7 @@ class Drafter {
   // that costs nothing. Returns whether calling again would add more; a job that gets none is left
   // short. Fails when its own model or store does; the jobs' drafts so far stand.
   virtual absl::StatusOr<bool> Draft(absl::Span<DraftJob> jobs) = 0;
-  // Whether it follows the hidden states of the model that it drafts for.
-  virtual bool wants_normed() const { return false; }
+  // kMtp: told of every row of the model that it drafts for.
   virtual void OnRows(const VerifiedRows& /*rows*/) {}
   // Whether it may draft while a step of the model is under way.
   virtual bool drafts_ahead() const { return false; }
@@ -85,9 +84,8 @@ struct DrafterParts {
   TokenChooser* chooser = nullptr;
   TimeLedger* ledger = nullptr;  // may be null
   ExpertProvider* experts = nullptr;
-  DraftModel own;                    // kModel: the draft model; kMtp: the cache alone
-  Model* target = nullptr;           // kMtp: the model that is drafted for
-  StepObserver* observer = nullptr;  // of the target's routers; may be null
+  DraftModel own;           // kModel: the draft model; kMtp: the cache alone
+  Model* target = nullptr;  // kMtp: the model that is drafted for
 };
 
 struct DrafterRow {

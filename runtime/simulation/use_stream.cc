@@ -34,9 +34,10 @@ class Flattener {
     for (int64_t i = 0; i < step.rows.count; ++i) {
       const TraceRow& row = trace_.rows[step.rows.first + i];
       flat.is_prompt = flat.is_prompt || row.is_prompt;
-      flat.decode_rows += row.is_prompt ? 0 : 1;
+      flat.decode_rows += row.is_prompt || row.is_draft ? 0 : 1;
       goes_on = goes_on || row.sequence <= last_sequence_;
     }
+    flat.decode_rows += step.drafts_right;
     for (int64_t i = 0; i < step.rows.count; ++i) {
       last_sequence_ = std::max(last_sequence_, trace_.rows[step.rows.first + i].sequence);
     }

@@ -28,8 +28,8 @@ struct UseStream {
   };
   struct Step {
     int64_t first_request = 0;  // its requests end where the next one's begin
-    int32_t decode_rows = 0;
-    bool is_prompt = false;      // some row is
+    int32_t decode_rows = 0;    // that gave a token: all but prompt rows and drafts that were wrong
+    bool is_prompt = false;     // some row is
     bool starts_prompt = false;  // nothing that ran before goes on
   };
 

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "runtime/trace/trace_exports.h"
+#include "runtime/trace/trace_names.h"
 
 namespace stoker {
 namespace {
@@ -16,7 +17,7 @@ void AppendUses(const Trace& trace, const TraceStep& step, const TraceRow& row,
   for (int rank = 0; rank < routing.top_k; ++rank) {
     const auto id = static_cast<size_t>(first_id + rank);
     fmt::format_to(std::back_inserter(text), "{},{},{},{},{},{},{},", step.step, row.sequence,
-                   row.position, row.is_prompt ? "prompt" : "decode", layer, rank, trace.ids[id]);
+                   row.position, PhaseOf(row), layer, rank, trace.ids[id]);
     if (!trace.weights.empty()) fmt::format_to(std::back_inserter(text), "{}", trace.weights[id]);
     text += ',';
     if (!trace.was_resident.empty()) text += trace.was_resident[id] != 0 ? '1' : '0';

@@ -61,6 +61,10 @@ ordered_json StepJson(const TraceStep& step) {
           {"system_ns", step.system_ns},
           {"causes", causes},
           {"tokens", step.tokens},
+          {"draft_rows", step.draft_rows},
+          {"drafts_right", step.drafts_right},
+          {"predicted_ns", step.predicted_ns},
+          {"wasted_ns", step.wasted_ns},
           {"hits", step.hits},
           {"misses", step.misses_count},
           {"vram_hits", step.vram_hits},
@@ -77,9 +81,8 @@ void AddEntries(const Trace& trace, const TraceStep& step, ordered_json& json) {
     json[key] = ordered_json::array();
   }
   for (const TraceRow& row : EntriesOf(trace.rows, step.rows)) {
-    json["rows"].push_back({{"sequence", row.sequence},
-                            {"position", row.position},
-                            {"phase", row.is_prompt ? "prompt" : "decode"}});
+    json["rows"].push_back(
+        {{"sequence", row.sequence}, {"position", row.position}, {"phase", PhaseOf(row)}});
   }
   for (const TraceRouting& routing : EntriesOf(trace.routings, step.routings)) {
     json["routing"].push_back(RoutingJson(trace, routing));

@@ -56,6 +56,7 @@ struct TraceRow {
   int32_t sequence = 0;  // numbered from 0 over the trace
   int32_t position = 0;
   bool is_prompt = false;
+  bool is_draft = false;  // a guessed token that the step checks
 };
 
 // What the routers of one layer decided for the rows of a step: all of them, or fewer where the
@@ -104,6 +105,8 @@ struct TraceStep {
   int64_t system_ns = 0;  // as in StepRecord
   CauseTimes causes = {};
   int tokens = 0;
+  int draft_rows = 0, drafts_right = 0;  // as in StepRecord, as are the next two
+  int64_t predicted_ns = 0, wasted_ns = 0;
   uint64_t hits = 0, misses_count = 0, vram_hits = 0;
   uint64_t read_bytes = 0, copied_in_bytes = 0, copied_out_bytes = 0;
   uint64_t host_experts = 0, device_experts = 0;

@@ -97,14 +97,16 @@ bool TraceBuilder::AddRows(TraceBytes& record) {
   const auto position = static_cast<int32_t>(record.Varint());
   const uint64_t count = record.Varint();
   const bool is_prompt = record.Byte() != 0;
-  if (!record.ok() || count > kRowsMax || position < 0 || sequence < 0 ||
+  const uint64_t drafts = record.left() > 0 ? record.Varint() : 0;
+  if (!record.ok() || count > kRowsMax || drafts > count || position < 0 || sequence < 0 ||
       position > INT32_MAX - static_cast<int32_t>(kRowsMax)) {
     return false;
   }
   for (uint64_t row = 0; row < count; ++row) {
     trace_.rows.push_back({.sequence = sequence,
                            .position = position + static_cast<int32_t>(row),
-                           .is_prompt = is_prompt});
+                           .is_prompt = is_prompt,
+                           .is_draft = row >= count - drafts});
   }
   return true;
 }
@@ -246,6 +248,12 @@ bool TraceBuilder::EndStep(TraceBytes& record) {
   }
   step.drive_busy_ns = record.Amount();
   step.system_ns = record.Amount();
+  if (record.left() > 0) {
+    step.draft_rows = static_cast<int>(record.Amount());
+    step.drafts_right = static_cast<int>(record.Amount());
+    step.predicted_ns = record.Amount();
+    step.wasted_ns = record.Amount();
+  }
   if (!record.ok()) return false;
   step.rows = Since(&TraceStep::rows, trace_.rows);
   step.routings = Since(&TraceStep::routings, trace_.routings);

@@ -50,6 +50,11 @@ std::string_view NameOf(MissReason reason) {
   return "unknown";
 }
 
+std::string_view PhaseOf(const TraceRow& row) {
+  if (row.is_prompt) return "prompt";
+  return row.is_draft ? "draft" : "decode";
+}
+
 absl::Span<const ResidencyChange> ResidencyChanges() { return kChanges; }
 absl::Span<const MissReason> MissReasons() { return kReasons; }
 

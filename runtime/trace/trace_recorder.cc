@@ -47,11 +47,12 @@ int TraceRecorder::IndexOf(int layer) const {
 }
 
 void TraceRecorder::AddRows(const Rows& rows) {
-  uint8_t* out = writer_->Begin(TraceRecord::kRows, 4 * kVarintBytesMax);
+  uint8_t* out = writer_->Begin(TraceRecord::kRows, 5 * kVarintBytesMax);
   out = PutVarint(out, static_cast<uint64_t>(rows.sequence));
   out = PutVarint(out, static_cast<uint64_t>(rows.first_position));
   out = PutVarint(out, static_cast<uint64_t>(rows.count));
   *out++ = rows.is_prompt ? 1 : 0;
+  if (rows.drafts > 0) out = PutVarint(out, static_cast<uint64_t>(rows.drafts));
   writer_->End(out);
 }
 
@@ -166,6 +167,12 @@ void TraceRecorder::EndStep(const StepRecord& record) {
   }
   out = PutVarint(out, static_cast<uint64_t>(std::max<int64_t>(0, record.drive_busy_ns)));
   out = PutVarint(out, static_cast<uint64_t>(std::max<int64_t>(0, record.system_ns)));
+  if (record.draft_rows > 0 || record.predicted_ns > 0) {
+    out = PutVarint(out, static_cast<uint64_t>(record.draft_rows));
+    out = PutVarint(out, static_cast<uint64_t>(record.drafts_right));
+    out = PutVarint(out, static_cast<uint64_t>(std::max<int64_t>(0, record.predicted_ns)));
+    out = PutVarint(out, static_cast<uint64_t>(std::max<int64_t>(0, record.wasted_ns)));
+  }
   writer_->End(out);
   writer_->EndStep();
   last_end_ns_ = begin_ns + record.wall_ns;

@@ -40,6 +40,7 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
     int first_position = 0;
     int count = 0;
     bool is_prompt = false;
+    int drafts = 0;  // of the rows, the last ones
   };
   void AddRows(const Rows& rows);
 

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "speculative/drafter.h"
 #include "speculative/drafters/dense_model.h"
+#include "speculative/drafters/mtp.h"
 #include "speculative/drafters/ngram.h"
 
 namespace stoker {
@@ -23,6 +24,11 @@ constexpr DrafterRow kDrafters[] = {
      .needs = DrafterRow::Needs::kModel,
      .make = &DenseModelDrafter::Make,
      .plan_bytes = &DenseModelDrafter::PlanBytes},
+    {.name = "mtp",
+     .description = "the model's own layer for multi-token prediction, where its file has one",
+     .needs = DrafterRow::Needs::kMtp,
+     .make = &MtpDrafter::Make,
+     .plan_bytes = &MtpDrafter::PlanBytes},
 };
 
 bool NamesAFile(std::string_view name) {

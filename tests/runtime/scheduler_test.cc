@@ -118,5 +118,31 @@ TEST(Scheduler, EveryPositionStepsOnceInOrder) {
   }
 }
 
+TEST(Scheduler, DraftsRideBehindTheNewestTokenAndCountOnceTheyAreRight) {
+  Scheduler scheduler(/*chunk=*/8, /*slot_count=*/2);
+  scheduler.Add(1, 3);
+  EXPECT_TRUE(scheduler.Decoding().empty());
+  scheduler.Plan();
+  scheduler.Done();
+  scheduler.Grow(1, 1);
+  scheduler.Add(2, 20);
+  ASSERT_EQ(scheduler.Decoding().size(), 1u);
+  scheduler.Check(1, 4);
+  absl::Span<const StepPart> plan = scheduler.Plan();
+  ASSERT_EQ(plan.size(), 2u);
+  EXPECT_EQ(plan[0].first, 3);
+  EXPECT_EQ(plan[0].rows, 5);
+  EXPECT_EQ(plan[0].drafts, 4);
+  EXPECT_TRUE(plan[0].wants_token);
+  EXPECT_EQ(plan[1].rows, 8);  // drafts take nothing from a prompt's chunk
+  EXPECT_EQ(plan[1].drafts, 0);
+  scheduler.Done();
+  scheduler.Grow(1, 3);  // two drafts were right
+  plan = scheduler.Plan();
+  EXPECT_EQ(plan[0].first, 6);
+  EXPECT_EQ(plan[0].rows, 1);
+  EXPECT_EQ(plan[0].drafts, 0);
+}
+
 }  // namespace
 }  // namespace stoker

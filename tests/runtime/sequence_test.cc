@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "base/status.h"
 
 namespace stoker {
@@ -151,6 +154,46 @@ TEST(Sequence, RequestsThatCannotRunAreRefusedWithTheNumbers) {
   SequenceRequest sampling = Request("ab");
   sampling.sampling.top_p = 2;
   ExpectRefused(sampling, "top_p");
+}
+
+// Puts the letters behind the sequence's tokens as drafts.
+void Draft(Sequence& sequence, std::string_view letters) {
+  std::copy(letters.begin(), letters.end(), sequence.data() + sequence.tokens().size());
+  sequence.SetDraftCount(static_cast<int>(letters.size()));
+}
+
+TEST(Sequence, TheDraftsBehindARightOneStayAndAWrongOneDropsAll) {
+  const LetterTokenizer tokenizer;
+  Sequence sequence(1, Request("ab"), tokenizer, kContext);
+  Draft(sequence, "cde");
+  sequence.Accept('c');
+  EXPECT_TRUE(sequence.was_drafted());
+  EXPECT_EQ(sequence.draft_count(), 2);
+  sequence.Accept('x');
+  EXPECT_FALSE(sequence.was_drafted());
+  EXPECT_EQ(sequence.draft_count(), 0);
+  EXPECT_EQ(sequence.tokens(), (std::vector<TokenId>{'a', 'b', 'c', 'x'}));
+}
+
+// A single draft leaves none behind whether it was right or not.
+TEST(Sequence, AWrongSingleDraftIsNotTakenForARightOne) {
+  const LetterTokenizer tokenizer;
+  Sequence sequence(1, Request("ab"), tokenizer, kContext);
+  Draft(sequence, "c");
+  sequence.Accept('x');
+  EXPECT_FALSE(sequence.was_drafted());
+}
+
+TEST(Sequence, DraftsAreOfNoUseBeyondTheLastTokenOrTheContext) {
+  const LetterTokenizer tokenizer;
+  SequenceRequest request = Request("ab");
+  request.tokens_max = 4;
+  Sequence sequence(1, request, tokenizer, kContext);
+  EXPECT_EQ(sequence.DraftRoom(), 3);
+  sequence.Accept('c');
+  EXPECT_EQ(sequence.DraftRoom(), 2);
+  EXPECT_EQ(Sequence(1, Request("abcdefghijklmn"), tokenizer, kContext).DraftRoom(), 2);
+  EXPECT_EQ(Sequence(1, Request("abcdefghijklmnop"), tokenizer, kContext).DraftRoom(), 0);
 }
 
 }  // namespace

@@ -94,7 +94,7 @@ void ExpectSame(const Outcome& outcome, const Outcome& plain, const std::string&
   EXPECT_EQ(outcome.hashes, plain.hashes) << what;
 }
 
-std::vector<std::string> AllDrafters() { return {"ngram", DraftModelPath()}; }
+std::vector<std::string> AllDrafters() { return {"ngram", DraftModelPath(), "mtp"}; }
 
 TEST(Speculation, TokensAndLogitsAreThoseOfARunWithoutForEveryDrafterLengthAndTemperature) {
   for (const float temperature : {0.0f, 0.7f, 1.2f}) {
@@ -147,11 +147,13 @@ TEST(Speculation, AModelledGpuGivesTheSame) {
   }
 }
 
-TEST(Speculation, TheDraftModelOfTheFamilyIsRightAboutHalfOfTheTime) {
-  const Outcome outcome = Run({.draft = DraftModelPath(), .length = 3, .generated = 120});
-  ASSERT_GT(outcome.drafts.checked_at[0], 30u);
-  EXPECT_GT(outcome.drafts.right_at[0] * 10, outcome.drafts.checked_at[0] * 4);
-  EXPECT_LT(outcome.drafts.steps, 100u);  // of 119 tokens: several came together
+TEST(Speculation, ModelsThatWereTrainedToDraftAreRightAboutHalfOfTheTime) {
+  for (const std::string& draft : {DraftModelPath(), std::string("mtp")}) {
+    const Outcome outcome = Run({.draft = draft, .length = 3, .generated = 120});
+    ASSERT_GT(outcome.drafts.checked_at[0], 30u) << draft;
+    EXPECT_GT(outcome.drafts.right_at[0] * 10, outcome.drafts.checked_at[0] * 4) << draft;
+    EXPECT_LT(outcome.drafts.steps, 100u) << draft;  // of 119 tokens: several came together
+  }
 }
 
 std::vector<std::vector<TokenId>> TextsOf(const Outcome& plain) {
@@ -267,6 +269,13 @@ TEST(Speculation, ADraftModelThatIsNotThereIsNamed) {
   EngineOptions options = SmallOptions();
   options.draft = "/nowhere/small.gguf";
   EXPECT_THAT(ErrorOf(options), AllOf(HasSubstr("the draft model"), HasSubstr("/nowhere")));
+}
+
+TEST(Speculation, AModelWithoutALayerForItCannotPredictSeveralTokens) {
+  EngineOptions options = SmallOptions();
+  options.model_path = DraftModelPath();
+  options.draft = "mtp";
+  EXPECT_THAT(ErrorOf(options), HasSubstr("--draft ngram"));
 }
 
 TEST(Speculation, ALengthWithoutADrafterIsAnError) {

@@ -1,5 +1,5 @@
-// The same questions to every drafter that needs no model file. Rows: none, ngram, model (which
-// tests/runtime/speculation_test.cc asks), and what the choice of them refuses.
+// The same questions to every drafter that needs no model (tests/runtime/speculation_test.cc asks
+// "model" and "mtp"), and what the choice of one refuses.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@ using testing::HasSubstr;
 TEST(Drafters, AnUnknownNameIsAnErrorThatListsTheKnownOnes) {
   const absl::StatusOr<DrafterChoice> choice = ChooseDrafter("magic");
   ASSERT_FALSE(choice.ok());
-  EXPECT_THAT(MessageOf(choice.status()), HasSubstr("none, ngram, FILE.gguf"));
+  EXPECT_THAT(MessageOf(choice.status()), HasSubstr("none, ngram, FILE.gguf, mtp"));
 }
 
 TEST(Drafters, ThePathOfAFileMeansADraftModel) {
