@@ -112,7 +112,7 @@ class DeviceTrunk final : public Trunk {
   void QueueNorm(const NormOf& norm, const DeviceRows& out);
   // Whether the device can work on all layers of the step by itself.
   bool NeedsNoHost(const StepInput& input, ExpertProvider& experts);
-  StepShape ShapeOf(const StepInput& input) const;
+  StepShape ShapeOf(const StepInput& input, const StepOutput& output) const;
   // The rows' embeddings to host memory, `stride` floats apart.
   absl::Status ReadEmbeddings(const StepInput& input, EmbeddingTable& table, float* out,
                               int64_t stride);
@@ -120,10 +120,15 @@ class DeviceTrunk final : public Trunk {
   void QueueHead(const StepInput& input, const HeadWeights& w,
                  std::initializer_list<float*> normed);
   // Waits for all that is queued, and hands out what came of it.
-  absl::Status End(const StepInput& input, float* logits);
+  absl::Status End(const StepInput& input, const StepOutput& output);
+  // Where the final norm of all rows is copied to for `output`: pinned memory if there is room.
+  float* NormedTarget(const StepOutput& output) const {
+    const bool has_room = pinned_.normed != nullptr && rows_ <= StepRecordings::kRowsMax;
+    return output.normed != nullptr && has_room ? pinned_.normed : output.normed;
+  }
   // Ends the recording of the step, keeps it and queues what it holds; or the step's parts, when
   // it could not be made.
-  absl::Status RunRecorded(const StepInput& input);
+  absl::Status RunRecorded(const StepInput& input, const StepOutput& output);
   // Queues the copy of the step's rows, dense, to host memory.
   void CopyRowsOut(const float* rows, float* out);
 
@@ -335,10 +340,11 @@ bool DeviceTrunk::NeedsNoHost(const StepInput& input, ExpertProvider& experts) {
   return true;
 }
 
-StepShape DeviceTrunk::ShapeOf(const StepInput& input) const {
+StepShape DeviceTrunk::ShapeOf(const StepInput& input, const StepOutput& output) const {
   const KvLayer kv = input.kv.Layer(0);
   return {.rows = rows_,
           .logits_rows = logits_row_count_,
+          .wants_normed = output.normed != nullptr,
           .positions_max = RecordedPositions(positions_max_, options_.context_max),
           .keys = kv.keys,
           .table = kv.table,
@@ -347,12 +353,14 @@ StepShape DeviceTrunk::ShapeOf(const StepInput& input) const {
 
 bool DeviceTrunk::Repeat(const StepInput& input, ExpertProvider& experts, StepObserver* observer,
                          const StepOutput& output) {
-  const bool wants_rows = output.hidden != nullptr || output.normed != nullptr;
-  if (!can_record_ || wants_rows || rows_ > StepRecordings::kRowsMax) return false;
+  if (!can_record_ || rows_ > StepRecordings::kRowsMax) return false;
+  // What is recorded goes to the same place every time.
+  const bool has_places = output.normed == nullptr || pinned_.normed != nullptr;
+  if (output.hidden != nullptr || !has_places) return false;
   if (!NeedsNoHost(input, experts)) return false;
   experts_ = &experts;
   observer_ = observer;
-  const StepShape shape = ShapeOf(input);
+  const StepShape shape = ShapeOf(input, output);
   if (const DeviceRecording* recording = recordings_.Find(shape)) {
     mode_ = Mode::kRepeated;
     for (int layer = 0; layer < spec_.config.layer_count; ++layer) {
@@ -369,7 +377,7 @@ bool DeviceTrunk::Repeat(const StepInput& input, ExpertProvider& experts, StepOb
   return false;
 }
 
-absl::Status DeviceTrunk::RunRecorded(const StepInput& input) {
+absl::Status DeviceTrunk::RunRecorded(const StepInput& input, const StepOutput& output) {
   mode_ = Mode::kQueued;
   absl::StatusOr<std::unique_ptr<DeviceRecording>> recording = device_.EndRecording();
   can_record_ = recording.ok();
@@ -380,7 +388,7 @@ absl::Status DeviceTrunk::RunRecorded(const StepInput& input) {
   // Queued after all, from here on always: a recording is of use only if it costs nothing.
   residents_.Forget();
   RETURN_IF_ERROR(RunLayers(*this, spec_.config, input, *experts_, observer_, {}));
-  QueueHead(input, HeadOf(weights_), {});
+  QueueHead(input, HeadOf(weights_), {NormedTarget(output)});
   return absl::OkStatus();
 }
 
@@ -476,7 +484,7 @@ void DeviceTrunk::QueueHead(const StepInput& input, const HeadWeights& w,
   residents_.SendChoices(StepOf(input));
 }
 
-absl::Status DeviceTrunk::End(const StepInput& input, float* logits) {
+absl::Status DeviceTrunk::End(const StepInput& input, const StepOutput& output) {
   const int64_t vocab = spec_.config.vocab_count;
   const int64_t stride = RowStride(vocab);
   {
@@ -485,20 +493,23 @@ absl::Status DeviceTrunk::End(const StepInput& input, float* logits) {
   }
   if (experts_ != nullptr) residents_.Tell(rows_, *experts_, observer_);
   for (int64_t row = 0; row < logits_row_count_; ++row) {
-    std::copy_n(pinned_.logits + row * stride, vocab, logits + row * vocab);
+    std::copy_n(pinned_.logits + row * stride, vocab, output.logits + row * vocab);
+  }
+  if (const float* normed = NormedTarget(output); normed != output.normed) {
+    std::copy_n(normed, rows_ * spec_.config.hidden, output.normed);
   }
   return absl::OkStatus();
 }
 
 absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
-  if (mode_ != Mode::kRepeated) QueueHead(input, HeadOf(weights_), {hidden, output.normed});
-  if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input));
-  return End(input, output.logits);
+  if (mode_ != Mode::kRepeated) QueueHead(input, HeadOf(weights_), {hidden, NormedTarget(output)});
+  if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input, output));
+  return End(input, output);
 }
 
 absl::Status DeviceTrunk::HeadMtp(const StepInput& input, const StepOutput& output) {
-  QueueHead(input, MtpHeadOf(weights_), {output.normed});
-  return End(input, output.logits);
+  QueueHead(input, MtpHeadOf(weights_), {NormedTarget(output)});
+  return End(input, output);
 }
 
 // The provider's copies and releases are its own affair; ours are on these two streams.

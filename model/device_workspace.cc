@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "model/step_recordings.h"
 #include "model/workspace.h"
 
 namespace stoker {
@@ -231,6 +232,10 @@ PinnedBlock CarvePinnedBlock(const ModelSpec& spec, const Model::Options& option
   block.inbox = carver.Take<std::byte>(static_cast<int64_t>(InboxBytes(options)));
   if (!IsTied(spec)) block.embedded = carver.Take<float>(rows * RowStride(c.hidden));
   block.mtp_halves = carver.Take<float>(options.mtp_rows_max * RowStride(2 * int64_t{c.hidden}));
+  if (options.mtp_rows_max > 0) {
+    const int64_t recorded_rows = std::min(rows, StepRecordings::kRowsMax);
+    block.normed = carver.Take<float>(recorded_rows * c.hidden);
+  }
   block.logits = carver.Take<float>(LogitsRows(options) * RowStride(c.vocab_count));
   if (c.expert_count == 0) return block;
   block.outbox = carver.Take<std::byte>(static_cast<int64_t>(OutboxBytes(spec, options)));

@@ -124,6 +124,8 @@ struct PinnedBlock {
   std::byte* choices = nullptr;
   float* embedded = nullptr;  // [rows, hidden], of models whose table stays in the file
   float* mtp_halves = nullptr;
+  // [rows of a recorded step, hidden], dense: of all rows, of models with multi-token prediction
+  float* normed = nullptr;
   float* partial = nullptr;  // [rows * top_k, hidden], what the host computed
   float* logits = nullptr;   // [logits rows, vocab]
 };

@@ -65,13 +65,17 @@ TEST_F(DeviceMtp, PassesBetweenRecordedStepsGiveTheHostsBits) {
   const auto experts =
       *SettledExperts::Create(model.experts(), others, model.spec().experts, device.device());
   model.Use(experts.get());
-  std::vector<float> logits(4096);
-  for (size_t i = 0; i + 1 < 40; ++i) {
+  std::vector<float> logits(4096), normed(256);
+  for (size_t i = 0; i < 40; ++i) {
     const std::vector<StepRow> rows = {{tokens_[i], 0, static_cast<int32_t>(i), true}};
-    const absl::Status status = model.model().Forward(rows, model.kv(), *experts, nullptr, nullptr,
-                                                      {.logits = logits.data()});
+    const absl::Status status =
+        model.model().Forward(rows, model.kv(), *experts, nullptr, nullptr,
+                              {.logits = logits.data(), .normed = normed.data()});
     ASSERT_TRUE(status.ok()) << MessageOf(status);
-    const absl::StatusOr<MtpResult> pass = model.RunMtp({RowAt(tokens_, states_, i)});
+    MtpRow row = RowAt(tokens_, states_, i);
+    EXPECT_TRUE(std::equal(normed.begin(), normed.end(), row.hidden)) << i;
+    row.hidden = normed.data();
+    const absl::StatusOr<MtpResult> pass = model.RunMtp({row});
     ASSERT_TRUE(pass.ok()) << MessageOf(pass.status());
     EXPECT_TRUE(std::equal(pass->logits.begin(), pass->logits.end(),
                            expected_.logits.begin() + static_cast<ptrdiff_t>(i * 4096)))
