@@ -4,12 +4,20 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <string_view>
 #include <type_traits>
 #include <variant>
 
+#include "base/status.h"
+#include "io/file.h"
+
 namespace stoker {
 namespace {
+
+// A few of every kind of tensor in a model of a thousand; 1 MiB of reading in all.
+constexpr size_t kSamplesMax = 256;
+constexpr uint64_t kSampleBytes = 4096;
 
 // Each number is one link of a chain, each text its length and its bytes: no two sequences of them
 // run into one another.
@@ -61,6 +69,23 @@ uint64_t IdentifyModel(const GgufModel& gguf) {
   for (const std::string& key : gguf.keys()) {
     hash.Add(std::string_view(key));
     AddScalar(*gguf.Find(key), hash);
+  }
+  return hash.value();
+}
+
+absl::StatusOr<uint64_t> IdentifyWeights(const GgufModel& gguf) {
+  const size_t stride =
+      std::max<size_t>(1, (gguf.tensors().size() + kSamplesMax - 1) / kSamplesMax);
+  IdentityHash hash;
+  std::string sample;
+  for (size_t i = 0; i < gguf.tensors().size(); i += stride) {
+    const GgufTensor& tensor = gguf.tensors()[i];
+    const std::string& path = gguf.paths()[static_cast<size_t>(tensor.file)];
+    ASSIGN_OR_RETURN(const FileDescriptor file, OpenForReading(path));
+    sample.resize(static_cast<size_t>(std::min(tensor.bytes, kSampleBytes)));
+    const uint64_t offset = tensor.offset + (tensor.bytes - sample.size()) / 2;
+    ASSIGN_OR_RETURN(const size_t count, ReadAt(file, offset, sample.data(), sample.size(), path));
+    hash.Add(std::string_view(sample.data(), count));
   }
   return hash.value();
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "io/gguf.h"
 
 namespace stoker {
@@ -13,6 +14,11 @@ namespace stoker {
 // so a model that is moved stays the same. Never 0. Two fine-tunes with equal directories and
 // metadata are not told apart: what is kept under an identity may guide, never decide.
 uint64_t IdentifyModel(const GgufModel& gguf);
+
+// A hash (XXH3) of samples of the weights: 4 KiB from the middle of each of 256 tensors spread over
+// the model. Tells fine-tunes apart that differ there, where IdentifyModel alone may not decide.
+// The errors of reading.
+absl::StatusOr<uint64_t> IdentifyWeights(const GgufModel& gguf);
 
 // As 16 hexadecimal digits.
 std::string FormatIdentity(uint64_t identity);

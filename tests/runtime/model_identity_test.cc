@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/testing/gguf_writer.h"
@@ -62,6 +65,23 @@ TEST(IdentifyModel, FormatAndShapeOfATensorCount) {
   half.AddZeros("t", Dtype::kF16, {64, 8});  // the same bytes
   EXPECT_NE(IdentityOf(wide), IdentityOf(square));
   EXPECT_NE(IdentityOf(wide), IdentityOf(half));
+}
+
+TEST(IdentifyWeights, TellsModelsOfOneHeaderApart) {
+  const TemporaryDirectory folder;
+  const auto identity_of = [&](const char* name, size_t flipped_from_end) {
+    std::vector<uint8_t> bytes = Model().Build();
+    if (flipped_from_end > 0) bytes[bytes.size() - flipped_from_end] ^= 1;
+    std::ofstream(folder.File(name), std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+    const GgufModel gguf = GgufModel::Open(folder.File(name)).value();
+    return std::pair(IdentifyModel(gguf), IdentifyWeights(gguf).value());
+  };
+  const auto plain = identity_of("a.gguf", 0), moved = identity_of("b.gguf", 0);
+  const auto tuned = identity_of("c.gguf", 100);
+  EXPECT_EQ(plain, moved);
+  EXPECT_EQ(plain.first, tuned.first);
+  EXPECT_NE(plain.second, tuned.second);
 }
 
 TEST(FormatIdentity, IsSixteenDigits) { EXPECT_EQ(FormatIdentity(0xabc), "0000000000000abc"); }
