@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -11,6 +12,7 @@
 
 #include "base/status.h"
 #include "base/units.h"
+#include "cli/terminal.h"
 
 namespace stoker {
 namespace {
@@ -62,15 +64,27 @@ void Console::Error(const absl::Status& status) {
 }
 
 void Console::Progress(std::string_view what, uint64_t done_bytes, uint64_t total_bytes) {
-  if (quiet_ || !stderr_is_terminal_ || total_bytes == 0) return;
+  if (total_bytes == 0 || !IsProgressDue()) return;
+  fmt::print(stderr, "\r{}\x1b[K",
+             FormatProgress(what, done_bytes, total_bytes, progress_last_ns_ - progress_start_ns_));
+  std::fflush(stderr);
+}
+
+void Console::ProgressLine(const std::function<std::string()>& line) {
+  if (!IsProgressDue()) return;
+  const size_t width = static_cast<size_t>(std::max(1, TerminalColumns() - 1));
+  fmt::print(stderr, "\r{}\x1b[K", line().substr(0, width));
+  std::fflush(stderr);
+}
+
+bool Console::IsProgressDue() {
+  if (quiet_ || !stderr_is_terminal_) return false;
   const int64_t now_ns = clock_.NowNs();
   if (progress_start_ns_ < 0) progress_start_ns_ = now_ns;
-  if (progress_shown_ && now_ns - progress_last_ns_ < kProgressIntervalNs) return;
+  if (progress_shown_ && now_ns - progress_last_ns_ < kProgressIntervalNs) return false;
   progress_last_ns_ = now_ns;
   progress_shown_ = true;
-  fmt::print(stderr, "\r{}\x1b[K",
-             FormatProgress(what, done_bytes, total_bytes, now_ns - progress_start_ns_));
-  std::fflush(stderr);
+  return true;
 }
 
 void Console::EndProgress() {

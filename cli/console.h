@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -35,11 +36,16 @@ class Console {
 
   // Shows how far loading has come, where stderr is a terminal; a few times a second at most.
   void Progress(std::string_view what, uint64_t done_bytes, uint64_t total_bytes);
+  // The same with a line of the caller's, which is asked for when it is shown and cut to the width
+  // of the terminal.
+  void ProgressLine(const std::function<std::string()>& line);
   // Wipes the progress line.
   void EndProgress();
 
  private:
   absl::Status Write(std::string_view text);
+  // Whether the progress line is to be drawn again now.
+  bool IsProgressDue();
 
   RealClock clock_;
   bool quiet_ = false;
