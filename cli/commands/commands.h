@@ -8,6 +8,7 @@
 namespace stoker {
 
 std::unique_ptr<Command> MakeRunCommand();
+std::unique_ptr<Command> MakeBatchCommand();
 std::unique_ptr<Command> MakeInspectCommand();
 std::unique_ptr<Command> MakeBenchCommand();
 std::unique_ptr<Command> MakeSimulateCommand();

@@ -6,6 +6,7 @@ namespace {
 
 constexpr CommandRow kCommands[] = {
     {"run", "Generate text from a prompt", MakeRunCommand},
+    {"batch", "Answer a file of prompts, many at once; goes on where it ended", MakeBatchCommand},
     {"inspect", "Show what a model file holds and the memory it needs", MakeInspectCommand},
     {"bench", "Measure prompt and decode speed beside the machine's limits", MakeBenchCommand},
     {"logits", "Write the logits of a prompt to a safetensors file", MakeLogitsCommand},

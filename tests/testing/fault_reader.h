@@ -38,6 +38,8 @@ class FaultReader final : public BlockReader {
   void FailRange(int file, uint64_t begin, uint64_t end, int error, int times = -1);
   // The next `times` reads that cover the byte get its bit 0 inverted, and claim success.
   void FlipByte(int file, uint64_t offset, int times = 1);
+  // Takes back what the two above asked for.
+  void Mend() { ranges_.clear(); }
   // How many reads were spoiled, stalls included.
   uint64_t injected() const { return injected_; }
 
