@@ -583,7 +583,7 @@ absl::StatusOr<int> ExpertCache::Collect(absl::Span<ExpertRef> out, Wait wait) {
   CHECK(!out.empty());
   if (s.loader->is_busy()) s.Poll(BlockReader::Wait::kNo);
   if (s.exchange != nullptr) s.PollDevice();
-  if (s.ready.empty() && wait == Wait::kUntilOne) s.WaitForOne();
+  if (s.ready.empty() && wait == Wait::kUntilOne && s.outstanding() > 0) s.WaitForOne();
   if (!s.failure.ok()) return s.GiveUp();
   int count = 0;
   while (count < static_cast<int>(out.size()) && !s.ready.empty()) {
