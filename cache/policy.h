@@ -29,6 +29,9 @@ struct PolicyShape {
   absl::Span<const Layer> layers;      // of this class, ascending; in this order a step uses them
   absl::Span<const uint32_t> profile;  // uses by key, of earlier runs; empty: none known
   int layer_floor = 0;                 // residents of a layer that others may not evict
+  // Whether an expert of a running request gives way to another of it for a quota's sake; else the
+  // quota is exceeded until the request has ended.
+  bool quotas_bind_requests = true;
 };
 
 // How an expert came to be resident.

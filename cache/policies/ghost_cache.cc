@@ -12,6 +12,7 @@ GhostCache::GhostCache(const PolicyChoice& choice, const PolicyShape& shape,
       bit_(uint32_t{1} << index),
       slot_count_(shape.slot_count),
       layer_floor_(shape.layer_floor),
+      quotas_bind_requests_(shape.quotas_bind_requests),
       layer_counts_(shape.layers.size(), 0) {
   int32_t expert_count_max = 0;
   for (const PolicyShape::Layer& layer : shape.layers) {
@@ -47,7 +48,7 @@ void GhostCache::MakeRoom(ExpertKey incoming, const GhostRequest& request, Holde
   };
   const auto is_member = [&](ExpertKey key) { return request.is_member[key] != 0; };
   ExpertKey victim = policy_->PickCrowded(incoming, may_go);
-  if (victim < 0) victim = policy_->PickCrowded(incoming, is_member);
+  if (victim < 0 && quotas_bind_requests_) victim = policy_->PickCrowded(incoming, is_member);
   const bool is_full = resident_count_ >= slot_count_;
   if (victim < 0 && is_full) victim = policy_->PickVictim(incoming, may_go);
   if (victim < 0 && is_full) victim = policy_->PickVictim(incoming, is_member);

@@ -19,8 +19,8 @@ struct GhostRequest {
 };
 
 // Plays requests on a policy object of its own, with the slots, the quotas and the floor of the
-// real cache. It is one of several over the same keys: who holds a key is one word, a bit a ghost,
-// so that one look tells which of them hit.
+// real cache, which bind as they do there. It is one of several over the same keys: who holds a key
+// is one word, a bit a ghost, so that one look tells which of them hit.
 class GhostCache {
  public:
   static constexpr int kGhostsMax = 32;
@@ -46,6 +46,7 @@ class GhostCache {
   const uint32_t bit_;
   const int64_t slot_count_;
   const int layer_floor_;
+  const bool quotas_bind_requests_;
   int64_t resident_count_ = 0;
   std::vector<int32_t> layer_counts_;  // residents by layer
   std::vector<ExpertKey> gave_up_;

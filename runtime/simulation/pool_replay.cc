@@ -39,7 +39,8 @@ class PolicyRanker {
     const PolicyShape shape = {.key_count = static_cast<ExpertKey>(stream_.layer_of_key.size()),
                                .slot_count = slot_count_,
                                .layers = layers_,
-                               .profile = options_.profile};
+                               .profile = options_.profile,
+                               .quotas_bind_requests = false};
     policy_ = policy_choice_.Make(shape);
     admission_ = admission_choice_.Make(shape);
   }
