@@ -26,9 +26,13 @@ class StepObserver {
   virtual void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
                          absl::Span<const float> weights) = 0;
   // How many of the mixture layers after this one should be guessed, by their norms and routers on
-  // this layer's state, at most kLookaheadLayersMax; 0: none, which costs nothing. Asked once a
-  // layer and step, some time before OnLookahead.
+  // this layer's state, at most kLookaheadLayersMax; 0: none, which costs nothing. Asked some
+  // time before OnLookahead.
   virtual int lookahead_layers(int /*layer*/) { return 0; }
+  // Whether a certain one of these should be; else it is passed over, which costs nothing.
+  virtual bool wants_lookahead(int layer, int /*target_layer*/) {
+    return lookahead_layers(layer) > 0;
+  }
   // A guess, made at `layer`, of what the router of `target_layer` will choose: [rows, count], best
   // first, with their scores; `count` may exceed the experts that a token uses. Only of steps of at
   // most Model::Options::lookahead_rows_max rows. After the layer's experts were asked for, before

@@ -5,32 +5,43 @@
 
 namespace stoker {
 
-void GuessWorth::Asked(const HintCounts& counts, bool is_guessed) {
+void GuessWorth::Asked(const HintCounts& counts, bool is_guessed, double wait_ns_per_byte) {
   if (silence_ > 0) {
     // What still comes of earlier guesses is not the next window's.
-    if (--silence_ == 0) before_ = counts;
+    if (--silence_ == 0) BeginWindow(counts);
     return;
   }
   if (!is_guessed) return;
+  ++guess_count_;
   idle_guesses_ = counts.issued == issued_ ? idle_guesses_ + 1 : 0;
   issued_ = counts.issued;
-  if (idle_guesses_ >= kIdleGuesses) return FallSilent();
+  if (idle_guesses_ >= Shrunk(kIdleGuesses)) return FallSilent();
   const HintCounts now = counts - before_;
-  if (now.issued < static_cast<uint64_t>(window_)) return;
-  before_ = counts;
+  const bool is_long = spent_ns_ > 0 && guess_count_ >= Shrunk(kWindowGuesses);
+  if (now.issued < static_cast<uint64_t>(Shrunk(options_.window)) && !is_long) return;
+  if (!Pays(now, wait_ns_per_byte)) return FallSilent();
+  BeginWindow(counts);
+  doublings_ = 0;
+}
+
+bool GuessWorth::Pays(const HintCounts& now, double wait_ns_per_byte) const {
   // What an earlier window's guesses brought may be used in this one.
   const uint64_t asked_bytes = std::min(now.issued_bytes, now.used_bytes + now.late_bytes);
   const double cost = options_.waste_weight * static_cast<double>(now.issued_bytes - asked_bytes) +
                       static_cast<double>(now.delay_bytes);
-  if (static_cast<double>(now.saved_bytes) <= cost) return FallSilent();
-  doublings_ = 0;
-  window_ = options_.window;
+  const double gain = static_cast<double>(now.saved_bytes) - cost;
+  return gain > 0 && gain * wait_ns_per_byte >= static_cast<double>(spent_ns_);
+}
+
+void GuessWorth::BeginWindow(const HintCounts& counts) {
+  before_ = counts;
+  spent_ns_ = 0;
+  guess_count_ = 0;
 }
 
 void GuessWorth::FallSilent() {
   silence_ = options_.pause << doublings_;
   doublings_ = std::min(doublings_ + 1, kPauseDoublings);
-  window_ = std::max(window_ / 2, std::min(kWindowMin, options_.window));
   idle_guesses_ = 0;
 }
 

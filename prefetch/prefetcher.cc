@@ -12,6 +12,9 @@
 namespace stoker {
 namespace {
 
+// Of a measurement of waiting that a step leaves to the next: half is gone after 44.
+constexpr double kWaitFade = 63.0 / 64;
+
 constexpr std::string_view kRowName = "hints";
 enum Parameter : size_t { kLoads, kRows, kWasteWeight, kWindow, kPause };
 constexpr ParameterRow kParameters[] = {
@@ -127,11 +130,13 @@ void Prefetcher::OnStep(absl::Span<const PredictedRow> rows) {
     for (Guess& guess : guesses_) guess.is_standing = false;
     store_.WithdrawGuesses();
   }
+  MeasureWait();
   predictor_->OnStep(rows);
 }
 
 void Prefetcher::OnRouting(int layer, int top_k, absl::Span<const int32_t> experts) {
   const int index = Index(layer);
+  ChargeSpent();
   if (is_guessing_) Judge(index, experts);
   predictor_->OnRouting(index, top_k, experts);
   if (!is_guessing_) return;
@@ -152,15 +157,45 @@ int Prefetcher::lookahead_layers(int layer) const {
 }
 
 void Prefetcher::OnLookahead(int /*layer*/, int target_layer, int count,
-                             absl::Span<const int32_t> experts) {
+                             absl::Span<const int32_t> experts, int64_t spent_ns) {
   if (!is_guessing_ || predictor_->lookahead_layers() == 0) return;
   const int target = Index(target_layer);
+  CHECK(spent_count_ < kTargetsMax);
+  if (spent_count_ == 0) spent_wait_ns_ = store_.counts().wait_ns;
+  spent_[static_cast<size_t>(spent_count_++)] = {.target = target, .ns = spent_ns};
   predictor_->OnLookahead(target, count, experts);
   Propose(target);
   store_.IssueHints();
 }
 
-void Prefetcher::EndStep() { store_.IssueHints(); }
+void Prefetcher::EndStep() {
+  ChargeSpent();
+  store_.IssueHints();
+}
+
+// A layer that waited for the drive after its guesses were made would have waited so much longer
+// without them: there they took nothing from the step.
+void Prefetcher::ChargeSpent() {
+  const int count = std::exchange(spent_count_, 0);
+  if (count == 0 || store_.counts().wait_ns > spent_wait_ns_) return;
+  for (int i = 0; i < count; ++i) {
+    const Spent& spent = spent_[static_cast<size_t>(i)];
+    worth_[static_cast<size_t>(spent.target)].Spent(spent.ns);
+  }
+}
+
+// Waiting is for what was read on demand, and for what was still being read on a guess.
+void Prefetcher::MeasureWait() {
+  const CacheCounts& counts = store_.counts();
+  const double bytes = static_cast<double>(counts.read_bytes + counts.hints.late_bytes) -
+                       static_cast<double>(counts.hints.issued_bytes + counts.warm.issued_bytes);
+  recent_wait_ns_ =
+      kWaitFade * recent_wait_ns_ +
+      static_cast<double>(counts.wait_ns - std::exchange(wait_ns_before_, counts.wait_ns));
+  recent_wait_bytes_ =
+      kWaitFade * recent_wait_bytes_ + bytes - std::exchange(wait_bytes_before_, bytes);
+  wait_ns_per_byte_ = recent_wait_ns_ / std::max(1.0, recent_wait_bytes_);
+}
 
 // The layer is about to be asked for these, which the rows chose between them.
 void Prefetcher::Judge(int index, absl::Span<const int32_t> experts) {
@@ -171,7 +206,8 @@ void Prefetcher::Judge(int index, absl::Span<const int32_t> experts) {
     ++quality.silent_steps;
     ++total_.silent_steps;
   }
-  worth.Asked(store_.hint_counts()[static_cast<size_t>(index)], guess.is_standing);
+  worth.Asked(store_.hint_counts()[static_cast<size_t>(index)], guess.is_standing,
+              wait_ns_per_byte_);
   if (!std::exchange(guess.is_standing, false)) return;
   ++mark_;
   GuessQuality now;

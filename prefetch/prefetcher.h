@@ -73,7 +73,12 @@ class Prefetcher {
   // `layer` and `target_layer` are transformer layers, as everywhere outside.
   void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts);
   int lookahead_layers(int layer) const;
-  void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts);
+  bool wants_lookahead(int target_layer) const {
+    return !worth_[static_cast<size_t>(Index(target_layer))].is_silent();
+  }
+  // `spent_ns`: what the model took to make the guess; 0 where computing takes no time.
+  void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts,
+                   int64_t spent_ns);
   // The step's last layer is done: the drive may be idle until the next.
   void EndStep();
 
@@ -84,6 +89,12 @@ class Prefetcher {
   void Report(CounterVisitor& visitor) const;
 
  private:
+  static constexpr int kTargetsMax = 4;  // layers guessed at one layer
+
+  struct Spent {
+    int target = 0;
+    int64_t ns = 0;
+  };
   struct Guess {
     int count = 0;
     bool is_standing = false;
@@ -93,6 +104,8 @@ class Prefetcher {
   int Index(int layer) const { return index_of_layer_[static_cast<size_t>(layer)]; }
   int Later(int index, int distance) const { return (index + distance) % layer_count_; }
   void Judge(int index, absl::Span<const int32_t> experts);
+  void ChargeSpent();
+  void MeasureWait();
   void Propose(int target);
   void Choose(int target);
 
@@ -113,6 +126,18 @@ class Prefetcher {
   uint32_t mark_ = 0;
   int row_count_ = 0;
   bool is_guessing_ = false;  // the running step is small enough
+
+  // What the guesses made at the running layer took, and the store's waiting when they were made.
+  std::array<Spent, kTargetsMax> spent_;
+  int spent_count_ = 0;
+  int64_t spent_wait_ns_ = 0;
+
+  // What steps waited, and for how many bytes; since the start, and fading.
+  int64_t wait_ns_before_ = 0;
+  double wait_bytes_before_ = 0;
+  double recent_wait_ns_ = 0;
+  double recent_wait_bytes_ = 0;
+  double wait_ns_per_byte_ = 0;
 };
 
 }  // namespace stoker

@@ -157,8 +157,8 @@ absl::Status FindLinks(const GgufModel& gguf, const ModelSpec& spec, const Engin
 // Who guesses what the store will be asked for.
 void AddPrefetcher(const ModelSpec& spec, const Prefetcher::Options& options, EngineParts& parts) {
   parts.prefetcher = std::make_unique<Prefetcher>(spec.experts, options, *parts.cache);
-  parts.prefetch_observer =
-      std::make_unique<PrefetchObserver>(*parts.prefetcher, parts.limits.step_rows_max());
+  parts.prefetch_observer = std::make_unique<PrefetchObserver>(*parts.prefetcher, *parts.clock,
+                                                               parts.limits.step_rows_max());
   parts.observers.Add(*parts.prefetch_observer);
 }
 

@@ -3,16 +3,20 @@
 
 #include <vector>
 
+#include "base/clock.h"
 #include "model/model.h"
 #include "model/step_observer.h"
 #include "prefetch/prefetcher.h"
 
 namespace stoker {
 
-// `prefetcher` must outlive it. Takes its memory once, for steps of up to `rows_max` rows.
+// `prefetcher` and `clock` must outlive it. Takes its memory once, for steps of up to `rows_max`
+// rows. Measures what a guess takes the model: from the question whether to make it, or from the
+// guess before it, to the guess.
 class PrefetchObserver final : public StepObserver {
  public:
-  PrefetchObserver(Prefetcher& prefetcher, int rows_max) : prefetcher_(prefetcher) {
+  PrefetchObserver(Prefetcher& prefetcher, const Clock& clock, int rows_max)
+      : prefetcher_(prefetcher), clock_(clock) {
     rows_.reserve(static_cast<size_t>(rows_max));
   }
 
@@ -27,14 +31,24 @@ class PrefetchObserver final : public StepObserver {
                  absl::Span<const float> /*weights*/) override {
     prefetcher_.OnRouting(layer, top_k, experts);
   }
-  int lookahead_layers(int layer) override { return prefetcher_.lookahead_layers(layer); }
+  int lookahead_layers(int layer) override {
+    const int layers = prefetcher_.lookahead_layers(layer);
+    if (layers > 0) began_ns_ = clock_.NowNs();
+    return layers;
+  }
+  bool wants_lookahead(int /*layer*/, int target_layer) override {
+    return prefetcher_.wants_lookahead(target_layer);
+  }
   void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts,
                    absl::Span<const float> /*scores*/) override {
-    prefetcher_.OnLookahead(layer, target_layer, count, experts);
+    prefetcher_.OnLookahead(layer, target_layer, count, experts, clock_.NowNs() - began_ns_);
+    began_ns_ = clock_.NowNs();
   }
 
  private:
   Prefetcher& prefetcher_;
+  const Clock& clock_;
+  int64_t began_ns_ = 0;
   std::vector<PredictedRow> rows_;
 };
 

@@ -28,6 +28,11 @@ class StepObservers final : public StepObserver {
     }
     return layers;
   }
+  bool wants_lookahead(int layer, int target_layer) override {
+    return std::any_of(observers_.begin(), observers_.end(), [=](StepObserver* observer) {
+      return observer->wants_lookahead(layer, target_layer);
+    });
+  }
   void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts,
                    absl::Span<const float> scores) override {
     for (StepObserver* observer : observers_) {

@@ -47,9 +47,10 @@ void LookAhead(const Step& step, int layer, absl::Span<const LayerWeights> layer
   const auto ids = static_cast<size_t>(step.row_count() * count);
   for (int target = layer + 1; target < c.layer_count && wanted > 0; ++target) {
     if (!c.layer_is_moe(target)) continue;
+    --wanted;
+    if (!observer.wants_lookahead(layer, target)) continue;
     Guess(step, layers[static_cast<size_t>(target)]);
     observer.OnLookahead(layer, target, count, {look.experts, ids}, {look.scores, ids});
-    --wanted;
   }
 }
 

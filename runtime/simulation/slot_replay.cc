@@ -194,10 +194,11 @@ void SlotStore::PassLookaheads(const TraceStep& step, int32_t layer_index) {
     const TraceLookahead& guess = trace_.lookaheads[step.lookaheads.first + i];
     if (guess.layer_index != layer_index) continue;
     if (guess.target_index - layer_index > layers_max) continue;
+    const int target_layer = trace_.header.layers[guess.target_index].layer;
+    if (!prefetcher_->wants_lookahead(target_layer)) continue;
     experts_.assign(trace_.guesses.begin() + guess.first_id,
                     trace_.guesses.begin() + guess.first_id + guess.id_count);
-    prefetcher_->OnLookahead(layer, trace_.header.layers[guess.target_index].layer, guess.count,
-                             experts_);
+    prefetcher_->OnLookahead(layer, target_layer, guess.count, experts_, /*spent_ns=*/0);
   }
 }
 

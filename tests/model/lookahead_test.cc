@@ -96,6 +96,27 @@ TEST(Lookahead, GuessesAreMadeForTheLayersAskedForAndChangeNoLogits) {
   }
 }
 
+TEST(Lookahead, ALayerThatIsNotWantedIsPassedOver) {
+  class AllButOne final : public StepObserver {
+   public:
+    void OnRouting(int, int, absl::Span<const int32_t>, absl::Span<const float>) override {}
+    int lookahead_layers(int) override { return 2; }
+    bool wants_lookahead(int, int target_layer) override { return target_layer != 3; }
+    void OnLookahead(int layer, int target, int, absl::Span<const int32_t>,
+                     absl::Span<const float>) override {
+      guessed.insert({layer, target});
+    }
+    std::set<std::pair<int, int>> guessed;
+  } observer;
+  auto model = LoadedModel::Open(Shipped(), WithLookahead(8));
+  ASSERT_TRUE(model.ok()) << MessageOf(model.status());
+  (*model)->Observe(&observer);
+  (*model)->Run(SomeTokens(1), 1);
+  const std::set<std::pair<int, int>> want = {{1, 2}, {2, 4}, {3, 4}, {3, 5},
+                                              {4, 5}, {4, 6}, {5, 6}};
+  EXPECT_EQ(observer.guessed, want);
+}
+
 TEST(Lookahead, LargeStepsAreNotGuessed) {
   auto model = LoadedModel::Open(Shipped(), WithLookahead(8));
   ASSERT_TRUE(model.ok()) << MessageOf(model.status());

@@ -7,6 +7,7 @@ namespace stoker {
 namespace {
 
 constexpr GuessWorth::Options kOptions = {.waste_weight = 0.25, .window = 8, .pause = 10};
+constexpr double kWaitNsPerByte = 0.5;
 
 // One read of 100 bytes, and what came of it.
 enum class End { kUsed, kLate, kWasted };
@@ -22,7 +23,7 @@ void Read(HintCounts& counts, End end) {
 int StepsUntilSilent(GuessWorth& worth, HintCounts& counts, End end, int limit = 1000) {
   for (int step = 0; step < limit; ++step) {
     Read(counts, end);
-    worth.Asked(counts, true);
+    worth.Asked(counts, true, kWaitNsPerByte);
     if (worth.is_silent()) return step + 1;
   }
   return limit;
@@ -30,7 +31,7 @@ int StepsUntilSilent(GuessWorth& worth, HintCounts& counts, End end, int limit =
 
 int StepsOfSilence(GuessWorth& worth, const HintCounts& counts) {
   int steps = 0;
-  for (; worth.is_silent(); ++steps) worth.Asked(counts, false);
+  for (; worth.is_silent(); ++steps) worth.Asked(counts, false, kWaitNsPerByte);
   return steps;
 }
 
@@ -57,7 +58,7 @@ TEST(GuessWorth, EachPauseInARowIsTwiceAsLongUpToABound) {
   }
   for (int i = 0; i < 4; ++i) {  // one window that pays
     Read(counts, End::kUsed);
-    worth.Asked(counts, true);
+    worth.Asked(counts, true, kWaitNsPerByte);
   }
   EXPECT_EQ(StepsUntilSilent(worth, counts, End::kWasted), 8);
   EXPECT_EQ(StepsOfSilence(worth, counts), 10);
@@ -70,7 +71,7 @@ TEST(GuessWorth, OneInFiveOfThoseReadIsTheLeastThatPays) {
     HintCounts counts;
     for (int i = 0; i < 8; ++i) {
       Read(counts, i < used ? End::kUsed : End::kWasted);
-      worth.Asked(counts, true);
+      worth.Asked(counts, true, kWaitNsPerByte);
     }
     EXPECT_EQ(worth.is_silent(), used < 2) << used;
   }
@@ -82,7 +83,7 @@ TEST(GuessWorth, DelayOfDemandCounts) {
   for (int i = 0; i < 8; ++i) {  // every one is used, but each stood as long in the way of others
     Read(counts, End::kUsed);
     counts.delay_bytes += 100;
-    worth.Asked(counts, true);
+    worth.Asked(counts, true, kWaitNsPerByte);
   }
   EXPECT_TRUE(worth.is_silent());
 }
@@ -91,16 +92,55 @@ TEST(GuessWorth, GuessesThatFindNothingToReadStop) {
   GuessWorth worth(kOptions);
   HintCounts counts;
   Read(counts, End::kUsed);
-  worth.Asked(counts, true);
+  worth.Asked(counts, true, kWaitNsPerByte);
   int steps = 0;
-  for (; !worth.is_silent() && steps < 1000; ++steps) worth.Asked(counts, true);
+  for (; !worth.is_silent() && steps < 1000; ++steps) worth.Asked(counts, true, kWaitNsPerByte);
   EXPECT_EQ(steps, GuessWorth::kIdleGuesses);
+}
+
+// 100 bytes are saved at a time, worth 50 ns of waiting.
+TEST(GuessWorth, GuessesThatTakeLongerThanTheySaveStop) {
+  for (const int64_t spent_ns : {49, 51}) {
+    GuessWorth worth(kOptions);
+    HintCounts counts;
+    for (int i = 0; i < 8; ++i) {
+      worth.Spent(spent_ns);
+      Read(counts, End::kUsed);
+      worth.Asked(counts, true, kWaitNsPerByte);
+    }
+    EXPECT_EQ(worth.is_silent(), spent_ns > 50) << spent_ns;
+  }
+}
+
+TEST(GuessWorth, WhereNobodyWaitsNothingIsWorthTheTime) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  for (int i = 0; i < 8; ++i) {
+    worth.Spent(1);
+    Read(counts, End::kUsed);
+    worth.Asked(counts, true, 0);
+  }
+  EXPECT_TRUE(worth.is_silent());
+}
+
+TEST(GuessWorth, GuessesThatTakeTimeAndSeldomReadAreJudgedByTheirNumber) {
+  for (const bool takes_time : {false, true}) {
+    GuessWorth worth(kOptions);
+    HintCounts counts;
+    int steps = 0;
+    for (; !worth.is_silent() && steps < 64; ++steps) {
+      if (takes_time) worth.Spent(1000);
+      if (steps % 8 == 0) Read(counts, End::kUsed);
+      worth.Asked(counts, true, kWaitNsPerByte);
+    }
+    EXPECT_EQ(steps, takes_time ? GuessWorth::kWindowGuesses : 64);
+  }
 }
 
 TEST(GuessWorth, StepsWithoutAGuessDecideNothing) {
   GuessWorth worth(kOptions);
   HintCounts counts;
-  for (int step = 0; step < 1000; ++step) worth.Asked(counts, false);
+  for (int step = 0; step < 1000; ++step) worth.Asked(counts, false, kWaitNsPerByte);
   EXPECT_FALSE(worth.is_silent());
 }
 

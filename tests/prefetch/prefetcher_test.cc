@@ -29,6 +29,7 @@ struct RunOptions {
   std::vector<Setting> settings;
   int slot_count = 64;          // of 192 experts
   int64_t compute_ns = 40'000;  // of a layer, beside its experts
+  int64_t guess_ns = 0;         // of a guess
   uint64_t seed = 1;
 };
 
@@ -109,6 +110,7 @@ class GuessedRun {
   void LookAhead(int layer, int right) {
     const int layers = prefetcher_->lookahead_layers(layer);
     for (int target = layer + 1; target <= layer + layers; ++target) {
+      if (!prefetcher_->wants_lookahead(target)) continue;
       guess_.assign(drawn_[target].begin(), drawn_[target].begin() + right);
       for (int32_t wrong = 0; guess_.size() < kTopK; ++wrong) {
         const auto& of = drawn_[target];
@@ -116,7 +118,8 @@ class GuessedRun {
           AddUnlessThere(wrong * 7 % kExperts, guess_);
         }
       }
-      prefetcher_->OnLookahead(layer, target, kTopK, guess_);
+      clock_.AdvanceNs(options_.guess_ns);
+      prefetcher_->OnLookahead(layer, target, kTopK, guess_, options_.guess_ns);
     }
   }
 
@@ -181,6 +184,56 @@ TEST(Prefetcher, GuessesNeverCostMoreThanAFewPercent) {
       }
     }
   }
+}
+
+// Of a guess that takes up to a third of a layer.
+TEST(Prefetcher, GuessesThatTakeTimeNeverCostMoreThanAFewPercent) {
+  for (const int64_t guess_ns : {2'000, 8'000}) {
+    for (const int slot_count : {20, 64, 160, 192}) {
+      for (const int right : {1, 2, 3, 4}) {
+        for (const int64_t compute_ns : {1'000, 40'000}) {
+          RunOptions options = {.slot_count = slot_count, .compute_ns = compute_ns};
+          options.predictor = "none";
+          const int64_t plain_ns = TimeOf(options, right, 600);
+          options.predictor = "lookahead";
+          options.guess_ns = guess_ns;
+          EXPECT_LE(TimeOf(options, right, 600), plain_ns + plain_ns / 50)
+              << guess_ns << " a guess, " << slot_count << " slots, " << right << " right, compute "
+              << compute_ns;
+        }
+      }
+    }
+  }
+}
+
+// A guess is made while the layer's own experts are read, and most layers wait for some: there it
+// takes nothing from the step, and so does not speak against guessing.
+TEST(Prefetcher, TimeThatWaitingHidesIsNotCharged) {
+  RunOptions options = {.slot_count = 20, .compute_ns = 60'000, .guess_ns = 8'000};
+  GuessedRun guessed(options);
+  options.predictor = "none";
+  GuessedRun plain(options);
+  for (int step = 0; step < 300; ++step) {
+    guessed.Step(2);
+    plain.Step(2);
+  }
+  EXPECT_EQ(guessed.prefetcher().total().silent_steps, 0u);
+  EXPECT_LT(guessed.now_ns(), plain.now_ns());
+}
+
+// Layers fall silent one by one: one that is, between others that are not, is passed over.
+TEST(Prefetcher, ALayerThatIsSilentIsNotWanted) {
+  GuessedRun run({.settings = {{.key = "lookahead.layers", .value = 2}}});
+  const Prefetcher& prefetcher = run.prefetcher();
+  bool is_one_passed_over = false;
+  for (int step = 0; step < 200; ++step) {
+    run.Step(0);
+    for (int layer = 2; layer <= kLayers; ++layer) {
+      EXPECT_EQ(prefetcher.wants_lookahead(layer), !prefetcher.is_silent(layer - 1));
+    }
+    is_one_passed_over |= prefetcher.lookahead_layers(1) == 2 && !prefetcher.wants_lookahead(2);
+  }
+  EXPECT_TRUE(is_one_passed_over);
 }
 
 TEST(Prefetcher, ALayerWithBadGuessesFallsSilentAndComesBack) {
