@@ -13,6 +13,8 @@
 #include "io/modelled_reader.h"
 #include "model/expert_batch.h"
 #include "prefetch/prefetcher.h"
+#include "runtime/usage_profile.h"
+#include "runtime/warm_start.h"
 
 namespace stoker {
 namespace {
@@ -100,7 +102,9 @@ class SlotStore {
     cache.profile = options_.profile;
     ASSIGN_OR_RETURN(PrefetchChoice prefetch, ChoosePrefetch(options_.prefetch, options_.settings));
     cache.hint_loads_max = prefetch.loads_max;
+    if (is_warm()) cache.hint_loads_max = std::max(cache.hint_loads_max, kWarmLoadsMax);
     ASSIGN_OR_RETURN(cache_, ExpertCache::Create(catalog, plan, cache, *reader_, clock_, nullptr));
+    if (is_warm()) cache_->Warm(HotnessOrder(options_.profile));
     return prefetch.is_none() ? absl::OkStatus() : AddPrefetcher(catalog, std::move(prefetch));
   }
 
@@ -108,6 +112,7 @@ class SlotStore {
   ReplayResult Take() && { return std::move(result_); }
 
  private:
+  bool is_warm() const { return !options_.profile.empty() && !options_.cold_per_prompt; }
   absl::Status AddPrefetcher(const ExpertCatalog& catalog, PrefetchChoice choice);
   absl::Status RunRequest(const TraceStep& step, int64_t index, int64_t request);
   void PassRouting(const TraceRouting& routing, int layer);
@@ -144,6 +149,7 @@ absl::Status SlotStore::RunStep(int64_t step) {
     RETURN_IF_ERROR(RunRequest(recorded, request - flat.first_request, request));
   }
   if (prefetcher_ != nullptr) prefetcher_->EndStep();
+  if (is_warm()) cache_->IssueHints();
   const CacheCounts& after = cache_->counts();
   const uint64_t hits = after.hits - before.hits;
   const uint64_t misses = after.misses - before.misses;

@@ -24,7 +24,7 @@ struct SlotOptions {
   std::string admission = "always";
   std::string prefetch = "none";  // as ChoosePrefetch
   std::vector<Setting> settings;
-  std::vector<uint32_t> profile;
+  std::vector<uint32_t> profile;  // the run starts warm by it, unless each prompt starts cold
   int layer_floor = -1;
   bool cold_per_prompt = false;
 };

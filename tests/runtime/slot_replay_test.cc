@@ -10,14 +10,19 @@
 
 #include "base/clock.h"
 #include "cache/policy.h"
+#include "io/gguf.h"
 #include "io/modelled_reader.h"
+#include "runtime/model_identity.h"
 #include "runtime/simulation/simulation.h"
+#include "runtime/usage_profile.h"
 #include "tests/runtime/recorded_run.h"
+#include "tests/testing/temporary_directory.h"
 
 namespace stoker {
 namespace {
 
 constexpr int kTokens = 12;
+constexpr int64_t kExpertCount = 6 * 64;  // of the shipped model
 
 EngineOptions Options(uint64_t extra_bytes) {
   EngineOptions options = SmallOptions();
@@ -119,6 +124,15 @@ RecordedRun RecordOnVirtualClock(const EngineOptions& options) {
   return RecordRun(options, 1, kTokens, parts);
 }
 
+void ExpectSameSteps(const std::vector<ReplayResult>& results, const RecordedRun& run) {
+  const ReplayResult& result = results.front();
+  ASSERT_EQ(result.steps.size(), run.steps.size());
+  for (size_t i = 0; i < run.steps.size(); ++i) {
+    EXPECT_EQ(result.steps[i].hits, run.steps[i].hits) << "step " << i;
+    EXPECT_EQ(result.steps[i].misses, run.steps[i].misses) << "step " << i;
+  }
+}
+
 TEST(EngineAndSimulator, CountTheSameWithPrefetchOnAVirtualClock) {
   for (const char* prefetch : {"lookahead", "previous-token", "popularity", "co-occurrence"}) {
     for (const uint64_t extra_bytes : {uint64_t{1} << 20, uint64_t{5} << 20}) {
@@ -132,13 +146,33 @@ TEST(EngineAndSimulator, CountTheSameWithPrefetchOnAVirtualClock) {
                                    .is_recorded_budget = true};
       const auto results = Simulate(run.trace, {&replay, 1}, {}, OnlyTheDrive());
       ASSERT_TRUE(results.ok()) << results.status();
-      const ReplayResult& result = results->front();
-      ASSERT_EQ(result.steps.size(), run.steps.size());
-      for (size_t i = 0; i < run.steps.size(); ++i) {
-        EXPECT_EQ(result.steps[i].hits, run.steps[i].hits) << "step " << i;
-        EXPECT_EQ(result.steps[i].misses, run.steps[i].misses) << "step " << i;
-      }
+      ExpectSameSteps(*results, run);
     }
+  }
+}
+
+// With a profile a run also starts warm, so here too the clock has to be one that can be repeated.
+TEST(EngineAndSimulator, CountTheSameByAProfileOfEarlierRuns) {
+  const TemporaryDirectory folder;
+  const GgufModel gguf = GgufModel::Open(ShippedModelPath()).value();
+  EngineOptions options = Options(uint64_t{2} << 20);
+  options.profile = folder.File("a.profile");
+  RecordOnVirtualClock(options);
+  for (const char* policy : {"static", "static-per-layer", "lfu"}) {
+    SCOPED_TRACE(policy);
+    options.policy = policy;
+    SimulationOptions simulation;
+    simulation.profile = ReadProfile(options.profile, IdentifyModel(gguf), kExpertCount).uses;
+    ASSERT_FALSE(simulation.profile.empty());
+    const RecordedRun run = RecordOnVirtualClock(options);
+    const SimulatedRun replay = {.policy = policy,
+                                 .budget_bytes = run.trace.header.budget_bytes,
+                                 .is_recorded_budget = true};
+    const auto results = Simulate(run.trace, {&replay, 1}, simulation, OnlyTheDrive());
+    ASSERT_TRUE(results.ok()) << results.status();
+    ExpectSameSteps(*results, run);
+    EXPECT_GT(run.steps.back().hits, 0u);
+    EXPECT_GT(run.steps.back().misses, 0u);
   }
 }
 
