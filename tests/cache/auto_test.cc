@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <random>
@@ -55,7 +56,7 @@ class Cache {
                           .layers = layers,
                           .quotas_bind_requests = false});
   }
-  void Request(const std::set<ExpertKey>& keys) {
+  void Request(const std::vector<ExpertKey>& keys) {
     policy_->BeginRequest();
     for (const ExpertKey key : keys) {
       ++uses_;
@@ -64,7 +65,9 @@ class Cache {
         policy_->Touched(key);
         continue;
       }
-      const auto may_go = [&](ExpertKey k) { return !keys.contains(k); };
+      const auto may_go = [&](ExpertKey k) {
+        return std::find(keys.begin(), keys.end(), k) == keys.end();
+      };
       ExpertKey victim = policy_->PickCrowded(key, may_go);
       if (victim < 0 && static_cast<int64_t>(resident_.size()) == slot_count_) {
         victim = policy_->PickVictim(key, may_go);
@@ -133,18 +136,17 @@ TEST(AutoPolicy, IsNearlyAsGoodAsTheBestOnEitherKindOfStream) {
   }
 }
 
-// Four experts at once over two slots a layer, two of them often the same ones, among the others in
-// any order.
+// Four experts at once, best ranks first, over two slots a layer; low numbers are used more often.
 void PlayWide(Cache& cache, int passes) {
   std::mt19937_64 random(5);
   for (int pass = 0; pass < passes; ++pass) {
     for (int l = 0; l < kLayerCount; ++l) {
-      std::set<ExpertKey> keys;
-      for (const ExpertKey often : {5, 11}) {
-        if (random() % 4 != 0) keys.insert(l * kExpertCount + often);
-      }
+      std::vector<ExpertKey> keys;
       while (keys.size() < 4) {
-        keys.insert(l * kExpertCount + static_cast<ExpertKey>(random() % kExpertCount));
+        const uint64_t expert =
+            std::min({random() % kExpertCount, random() % kExpertCount, random() % kExpertCount});
+        const auto key = l * kExpertCount + static_cast<ExpertKey>(expert);
+        if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
       }
       cache.Request(keys);
     }
@@ -156,8 +158,8 @@ TEST(AutoPolicy, IsNearlyAsGoodAsTheBestWhereARequestIsWiderThanAQuota) {
   Cache recent("lru-per-layer", 2 * kLayerCount);
   Cache followed("auto", 2 * kLayerCount);
   for (Cache* cache : {&best, &recent, &followed}) PlayWide(*cache, 3000);
-  EXPECT_GT(best.hit_rate(), recent.hit_rate() + 0.05);  // or the stream tells nothing
-  EXPECT_GT(followed.hit_rate(), best.hit_rate() - 0.01);
+  EXPECT_GT(best.hit_rate(), recent.hit_rate() + 0.02);  // or the stream tells nothing
+  EXPECT_GT(followed.hit_rate(), best.hit_rate() - 0.004);
 }
 
 TEST(AutoPolicy, SwitchesWhenTheStreamChangesAndSaysWhomItFollows) {
