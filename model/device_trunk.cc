@@ -117,8 +117,9 @@ class DeviceTrunk final : public Trunk {
   absl::Status ReadEmbeddings(const StepInput& input, EmbeddingTable& table, float* out,
                               int64_t stride);
   // Each of `normed` that is not null gets the final norm of all rows.
-  void QueueHead(const StepInput& input, const HeadWeights& w,
-                 std::initializer_list<float*> normed);
+  void QueueHead(const StepInput& input, const HeadWeights& w, std::initializer_list<float*> normed,
+                 bool has_exp_sums);
+  void QueueExpSums(const DeviceStep& wanted);
   // Waits for all that is queued, and hands out what came of it.
   absl::Status End(const StepInput& input, const StepOutput& output);
   // Where the final norm of all rows is copied to for `output`: pinned memory if there is room.
@@ -345,6 +346,7 @@ StepShape DeviceTrunk::ShapeOf(const StepInput& input, const StepOutput& output)
   return {.rows = rows_,
           .logits_rows = logits_row_count_,
           .wants_normed = output.normed != nullptr,
+          .has_exp_sums = output.exp_sums != nullptr,
           .positions_max = RecordedPositions(positions_max_, options_.context_max),
           .keys = kv.keys,
           .table = kv.table,
@@ -388,7 +390,7 @@ absl::Status DeviceTrunk::RunRecorded(const StepInput& input, const StepOutput& 
   // Queued after all, from here on always: a recording is of use only if it costs nothing.
   residents_.Forget();
   RETURN_IF_ERROR(RunLayers(*this, spec_.config, input, *experts_, observer_, {}));
-  QueueHead(input, HeadOf(weights_), {NormedTarget(output)});
+  QueueHead(input, HeadOf(weights_), {NormedTarget(output)}, shape_.has_exp_sums);
   return absl::OkStatus();
 }
 
@@ -459,7 +461,7 @@ absl::Status DeviceTrunk::Mixture(const StepInput& input, int layer, ExpertProvi
 }
 
 void DeviceTrunk::QueueHead(const StepInput& input, const HeadWeights& w,
-                            std::initializer_list<float*> normed) {
+                            std::initializer_list<float*> normed, bool has_exp_sums) {
   const DeviceRows out = work_.normed.Only(KindSet::Of({&w.output}));
   NormOf norm = {.weight = w.norm, .rows = rows_};
   for (float* copy : normed) {
@@ -480,8 +482,21 @@ void DeviceTrunk::QueueHead(const StepInput& input, const HeadWeights& w,
                     reinterpret_cast<const std::byte*>(work_.logits),
                     static_cast<size_t>(logits_row_count_ * RowStride(spec_.config.vocab_count)) *
                         sizeof(float));
+    if (has_exp_sums) QueueExpSums(wanted);
   }
   residents_.SendChoices(StepOf(input));
+}
+
+void DeviceTrunk::QueueExpSums(const DeviceStep& wanted) {
+  const int64_t vocab = spec_.config.vocab_count;
+  wanted.Queue(ops_.log_sum_exp, {.x = work_.logits,
+                                  .rows = wanted.rows,
+                                  .cols = vocab,
+                                  .stride = RowStride(vocab),
+                                  .out = work_.exp_sums});
+  device_.CopyOut(Stream::kCompute, reinterpret_cast<std::byte*>(pinned_.exp_sums),
+                  reinterpret_cast<const std::byte*>(work_.exp_sums),
+                  static_cast<size_t>(wanted.rows) * sizeof(ExpSum));
 }
 
 absl::Status DeviceTrunk::End(const StepInput& input, const StepOutput& output) {
@@ -498,17 +513,22 @@ absl::Status DeviceTrunk::End(const StepInput& input, const StepOutput& output) 
   if (const float* normed = NormedTarget(output); normed != output.normed) {
     std::copy_n(normed, rows_ * spec_.config.hidden, output.normed);
   }
+  if (output.exp_sums != nullptr) {
+    std::copy_n(pinned_.exp_sums, logits_row_count_, output.exp_sums);
+  }
   return absl::OkStatus();
 }
 
 absl::Status DeviceTrunk::Head(const StepInput& input, float* hidden, const StepOutput& output) {
-  if (mode_ != Mode::kRepeated) QueueHead(input, HeadOf(weights_), {hidden, NormedTarget(output)});
+  if (mode_ != Mode::kRepeated) {
+    QueueHead(input, HeadOf(weights_), {hidden, NormedTarget(output)}, output.exp_sums != nullptr);
+  }
   if (mode_ == Mode::kRecording) RETURN_IF_ERROR(RunRecorded(input, output));
   return End(input, output);
 }
 
 absl::Status DeviceTrunk::HeadMtp(const StepInput& input, const StepOutput& output) {
-  QueueHead(input, MtpHeadOf(weights_), {NormedTarget(output)});
+  QueueHead(input, MtpHeadOf(weights_), {NormedTarget(output)}, output.exp_sums != nullptr);
   return End(input, output);
 }
 

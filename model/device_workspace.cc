@@ -221,6 +221,7 @@ DeviceWorkspace CarveDeviceWorkspace(const ModelSpec& spec, const Model::Options
   forms(ActivationKind::kQ8x32, w.normed.q8x32, w.inner.q8x32);
   forms(ActivationKind::kQ8x256, w.normed.q8x256, w.inner.q8x256);
   w.logits = carver.Take<float>(LogitsRows(options) * RowStride(c.vocab_count));
+  w.exp_sums = carver.Take<ExpSum>(LogitsRows(options));
   if (c.expert_count > 0) CarveLookahead(c, LookaheadRows(options), kinds, w, carver);
   return w;
 }
@@ -237,6 +238,7 @@ PinnedBlock CarvePinnedBlock(const ModelSpec& spec, const Model::Options& option
     block.normed = carver.Take<float>(recorded_rows * c.hidden);
   }
   block.logits = carver.Take<float>(LogitsRows(options) * RowStride(c.vocab_count));
+  block.exp_sums = carver.Take<ExpSum>(LogitsRows(options));
   if (c.expert_count == 0) return block;
   block.outbox = carver.Take<std::byte>(static_cast<int64_t>(OutboxBytes(spec, options)));
   block.tables = carver.Take<std::byte>(TablesBytes(c, rows));

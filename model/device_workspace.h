@@ -114,6 +114,7 @@ struct DeviceWorkspace {
   float* partial = nullptr;      // [rows * top_k, hidden], an expert's parts side by side
   int32_t* counters = nullptr;   // of a group of experts; zero between launches
   float* logits = nullptr;       // [logits rows, vocab]
+  ExpSum* exp_sums = nullptr;    // [logits rows]
 };
 
 // Host memory that copies go to and come from, in the shapes of their counterparts.
@@ -126,8 +127,9 @@ struct PinnedBlock {
   float* mtp_halves = nullptr;
   // [rows of a recorded step, hidden], dense: of all rows, of models with multi-token prediction
   float* normed = nullptr;
-  float* partial = nullptr;  // [rows * top_k, hidden], what the host computed
-  float* logits = nullptr;   // [logits rows, vocab]
+  float* partial = nullptr;    // [rows * top_k, hidden], what the host computed
+  float* logits = nullptr;     // [logits rows, vocab]
+  ExpSum* exp_sums = nullptr;  // [logits rows]
 };
 
 // Host memory that only the host touches.

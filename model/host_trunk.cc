@@ -187,6 +187,12 @@ absl::Status HostTrunk::RunHead(const StepInput& input, const HeadWeights& w, fl
   work_.input.Quantize(ops_, team_, KindSet::Of({&w.output}));
   const MatmulArgs product = Product(w.output, work_.input, work_.outs);
   RunProducts(ops_, team_, {&product, 1});
+  if (output.exp_sums == nullptr) return absl::OkStatus();
+  team_.ParallelFor(wanted, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      output.exp_sums[row] = ops_.log_sum_exp(work_.outs[row], spec_.config.vocab_count);
+    }
+  });
   return absl::OkStatus();
 }
 

@@ -91,8 +91,9 @@ struct MtpRow {
 };
 
 struct StepOutput {
-  float* logits = nullptr;  // [rows that want logits, vocab], in row order
-  float* normed = nullptr;  // [rows, hidden] after the final norm, of all rows; null: not wanted
+  float* logits = nullptr;     // [rows that want logits, vocab], in row order
+  ExpSum* exp_sums = nullptr;  // of each row's logits; null: not wanted
+  float* normed = nullptr;     // [rows, hidden] after the final norm, of all rows; null: not wanted
   // The residual stream before each layer, and after the final norm as its last entry: [layer_count
   // + 1] blocks of [rows, hidden], blocks hidden_block_stride floats apart; null when not wanted.
   float* hidden = nullptr;

@@ -15,6 +15,7 @@ struct StepShape {
   int64_t rows = 0;
   int64_t logits_rows = 0;
   bool wants_normed = false;  // of all rows
+  bool has_exp_sums = false;
   int32_t positions_max = 0;
   // The attention cache: a layer's address and its table.
   const std::byte* keys = nullptr;

@@ -67,7 +67,7 @@ class Trunk {
   virtual absl::Status Mixture(const StepInput& step, int layer, ExpertProvider& experts,
                                StepObserver* observer) = 0;
   // Ends the step: residual += delta, its final norm to output.normed and to `hidden` (as above),
-  // and logits of the rows that want them.
+  // and logits of the rows that want them, with what belongs to them.
   virtual absl::Status Head(const StepInput& step, float* hidden, const StepOutput& output) = 0;
   virtual absl::Status HeadMtp(const StepInput& step, const StepOutput& output) = 0;
   // Ends a step that failed: returns when nothing of it is under way.

@@ -157,12 +157,14 @@ class Engine {
   virtual const StepRecord& last_step() const = 0;
 
   // Logits of every position of `ids` as one fresh sequence, in chunks: `sink` gets [rows, vocab]
-  // logits of rows that begin at position `first`, and hidden [layers + 1, rows, hidden] when
-  // `want_hidden`. For logits and perplexity; requires idle() and logits_rows_max > 0.
+  // logits of rows that begin at position `first`, what each row's softmax divides by, and hidden
+  // [layers + 1, rows, hidden] when `want_hidden`. For logits and perplexity; requires idle() and
+  // logits_rows_max > 0.
   struct EvaluatedRows {
     int first = 0;
     int rows = 0;
     const float* logits = nullptr;
+    const ExpSum* exp_sums = nullptr;  // [rows]
     const float* hidden = nullptr;
     int64_t hidden_block_stride = 0;
   };

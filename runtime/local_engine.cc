@@ -19,18 +19,16 @@ LocalEngine::LocalEngine(EngineParts parts)
       scheduler_(parts_.limits.chunk, parts_.limits.sequence_count),
       sampler_(parts_.model->spec().config.vocab_count, parts_.limits.context + 1) {
   const ModelConfig& config = parts_.model->spec().config;
-  auto* floats = reinterpret_cast<float*>(parts_.outputs.data());
-  output_.logits = floats;
+  output_.logits = reinterpret_cast<float*>(parts_.outputs.data());
+  float* end = output_.logits + int64_t{parts_.limits.logits_rows_max()} * config.vocab_count;
   if (parts_.limits.hidden_states) {
-    output_.hidden =
-        floats + static_cast<int64_t>(parts_.limits.logits_rows_max()) * config.vocab_count;
-    output_.hidden_block_stride = static_cast<int64_t>(parts_.limits.evaluate_rows) * config.hidden;
+    output_.hidden = end;
+    output_.hidden_block_stride = int64_t{parts_.limits.evaluate_rows} * config.hidden;
+    end += (config.layer_count + 1) * output_.hidden_block_stride;
   }
+  output_.exp_sums = reinterpret_cast<ExpSum*>(end);
   if (parts_.limits.mtp_rows > 0) {
-    const size_t normed_bytes = static_cast<size_t>(parts_.limits.step_rows_max()) *
-                                static_cast<size_t>(config.hidden) * sizeof(float);
-    output_.normed =
-        reinterpret_cast<float*>(parts_.outputs.data() + parts_.outputs.bytes() - normed_bytes);
+    output_.normed = reinterpret_cast<float*>(output_.exp_sums + parts_.limits.logits_rows_max());
   }
   rows_.reserve(static_cast<size_t>(parts_.limits.step_rows_max()));
   events_.reserve(static_cast<size_t>(parts_.limits.decode_rows_max()));
@@ -64,7 +62,7 @@ absl::StatusOr<absl::Span<const TokenEvent>> LocalEngine::Step() {
   const absl::Span<const StepPart> plan = scheduler_.Plan();
   if (!plan.empty()) {
     BuildRows(plan);
-    last_error_ = Forward(/*want_hidden=*/false);
+    last_error_ = Forward({.logits = output_.logits, .normed = output_.normed});
     if (last_error_.ok()) {
       SampleTokens(plan);
     } else {
@@ -142,12 +140,10 @@ void LocalEngine::EndTrace() {
       fmt::format("{}; the run goes on without", MessageOf(recorder.status())));
 }
 
-// Runs the rows; on success the logits are in output_.
-absl::Status LocalEngine::Forward(bool want_hidden) {
+// Runs the rows, which gives all of `output` that is not null.
+absl::Status LocalEngine::Forward(const StepOutput& output) {
   record_.step = ++step_;
   if (parts_.cache != nullptr) parts_.cache->BeginStep(step_);
-  StepOutput output = output_;
-  if (!want_hidden) output.hidden = nullptr;
   StepObserver* const observer = parts_.observers.empty() ? nullptr : &parts_.observers;
   const absl::Status status =
       parts_.model->Forward(rows_, *parts_.kv, Experts(), observer, parts_.ledger.get(), output);
@@ -333,6 +329,7 @@ absl::Status LocalEngine::Evaluate(absl::Span<const TokenId> ids, bool want_hidd
     RETURN_IF_ERROR(sink({.first = first,
                           .rows = rows,
                           .logits = output_.logits,
+                          .exp_sums = output_.exp_sums,
                           .hidden = want_hidden ? output_.hidden : nullptr,
                           .hidden_block_stride = output_.hidden_block_stride}));
   }
@@ -356,7 +353,9 @@ absl::Status LocalEngine::EvaluateRows(absl::Span<const TokenId> ids, int first,
                               .count = record_.prompt_rows,
                               .is_prompt = true});
   }
-  const absl::Status status = Forward(want_hidden);
+  StepOutput output = output_;
+  if (!want_hidden) output.hidden = nullptr;
+  const absl::Status status = Forward(output);
   EndRecord();
   return status;
 }

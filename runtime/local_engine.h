@@ -56,7 +56,7 @@ struct EngineParts {
   std::unique_ptr<PrefetchObserver> prefetch_observer;
   std::unique_ptr<UsageRecorder> usage;           // null when no profile is kept
   StepObservers observers;                        // of what the routers decide
-  HostBuffer outputs;                             // StepOutput's logits, then hidden states
+  HostBuffer outputs;                             // StepOutput's logits, hidden states, sums
   std::unique_ptr<BlockReader> draft_reader;      // of a draft model
   std::unique_ptr<Speculation> speculation;       // null when nothing drafts
   std::unique_ptr<DraftingStore> drafting_store;  // null without speculation or experts
@@ -96,7 +96,7 @@ class LocalEngine final : public Engine {
   void EndRecord();
   void EndTrace();
   void EndStore();
-  absl::Status Forward(bool want_hidden);
+  absl::Status Forward(const StepOutput& output);
   ExpertProvider& Experts();
   void DraftTokens();
   void BuildRows(absl::Span<const StepPart> plan);

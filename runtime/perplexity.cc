@@ -1,7 +1,6 @@
 // Windows of a text through Engine::Evaluate, one after the other.
 #include "runtime/perplexity.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "base/status.h"
@@ -9,12 +8,9 @@
 namespace stoker {
 namespace {
 
-// -log softmax(logits)[target] in nats.
-double NegativeLogProbability(absl::Span<const float> logits, TokenId target) {
-  const double best = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - best);
-  return best + std::log(sum) - logits[static_cast<size_t>(target)];
+// -log of a token's probability in nats.
+double NegativeLogProbability(const ExpSum& of_all, float logit) {
+  return of_all.max + std::log(double{of_all.sum}) - logit;
 }
 
 // The sum over positions 1 to the end of one window.
@@ -27,7 +23,8 @@ absl::StatusOr<double> EvaluateWindow(Engine& engine, absl::Span<const TokenId> 
           const size_t next = static_cast<size_t>(rows.first + row) + 1;
           if (next == window.size()) break;
           const float* logits = rows.logits + static_cast<size_t>(row) * vocab;
-          sum += NegativeLogProbability({logits, vocab}, window[next]);
+          sum +=
+              NegativeLogProbability(rows.exp_sums[row], logits[static_cast<size_t>(window[next])]);
         }
         return absl::OkStatus();
       }));

@@ -20,10 +20,10 @@ struct PerplexityResult {
 
 // Cuts `ids` into consecutive windows of `window` ids, each a sequence of its own, and takes the
 // mean of -log p over positions 1 to window - 1 of every window; an incomplete last window is left
-// out. Probabilities by log-sum-exp in F64. No BOS is added: what is in `ids` is what counts.
-// `progress` (may be empty) is called after each window with the result so far and the number of
-// windows in all. InvalidArgument: fewer ids than one window, or a window below 2 or above the
-// engine's context; else the error of Engine::Evaluate.
+// out. Probabilities by Ops::log_sum_exp, logarithms in F64. No BOS is added: what is in `ids` is
+// what counts. `progress` (may be empty) is called after each window with the result so far and the
+// number of windows in all. InvalidArgument: fewer ids than one window, or a window below 2 or
+// above the engine's context; else the error of Engine::Evaluate.
 absl::StatusOr<PerplexityResult> MeasurePerplexity(
     Engine& engine, absl::Span<const TokenId> ids, int window,
     const std::function<void(const PerplexityResult& so_far, int64_t windows_total)>& progress);

@@ -63,7 +63,7 @@ KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& option
 uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits) {
   const auto vocab = static_cast<uint64_t>(config.vocab_count);
   const auto logits_rows = static_cast<uint64_t>(limits.logits_rows_max());
-  uint64_t bytes = logits_rows * vocab * sizeof(float);
+  uint64_t bytes = logits_rows * (vocab * sizeof(float) + sizeof(ExpSum));
   if (limits.hidden_states) {
     bytes += static_cast<uint64_t>(config.layer_count + 1) *
              static_cast<uint64_t>(limits.evaluate_rows) * static_cast<uint64_t>(config.hidden) *

@@ -45,8 +45,8 @@ KvCache::Options KvOptions(const StepLimits& limits, const EngineOptions& option
 // Requires valid options. Its choice is none without a predictor.
 Prefetcher::Options PrefetcherOptions(const ModelConfig& config, const EngineOptions& options);
 
-// Bytes of what a step puts out: logits, hidden states, and what multi-token prediction starts
-// from.
+// Bytes of what a step puts out: logits, what belongs to each row of them, hidden states, and what
+// multi-token prediction starts from.
 uint64_t OutputBytes(const ModelConfig& config, const StepLimits& limits);
 
 }  // namespace stoker

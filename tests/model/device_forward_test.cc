@@ -46,6 +46,7 @@ TEST_P(DeviceFiles, LogitsAndHiddenStatesAreTheHosts) {
     device.model().Reset();
     const RunResult got = device.model().Run(tokens, chunk);
     EXPECT_TRUE(got.logits == expected.logits) << "chunk " << chunk;
+    EXPECT_TRUE(got.exp_sums == expected.exp_sums) << "chunk " << chunk;
     if (chunk == count) {
       EXPECT_TRUE(got.hidden == expected.hidden);
     }

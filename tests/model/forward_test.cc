@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/status.h"
+#include "kernels/reference/reference.h"
 #include "tests/cache/allocation_count.h"
 #include "tests/model/loaded_model.h"
 #include "tests/testing/fault_reader.h"
@@ -145,6 +146,17 @@ TEST_F(Forward, NormedStatesOfAllRowsAreTheLastHiddenOnes) {
           .Forward(rows, model->kv(), model->experts(), nullptr, nullptr, {.normed = normed.data()})
           .ok());
   EXPECT_EQ(normed, run.normed);
+}
+
+TEST_F(Forward, ExpSumsAreThoseOfTheLogits) {
+  const auto model = Open();
+  const RunResult all = model->Run({3, 1, 4, 1, 5}, 3);
+  const auto vocab = static_cast<size_t>(model->config().vocab_count);
+  for (size_t row = 0; row < 5; ++row) {
+    const float* logits = all.logits.data() + row * vocab;
+    const auto n = static_cast<int64_t>(vocab);
+    EXPECT_TRUE(all.exp_sums[row] == reference::LogSumExp(logits, n)) << row;
+  }
 }
 
 // One thread, so that the count, which is the calling thread's, misses nothing.

@@ -41,10 +41,12 @@ RunResult LoadedModel::Step(const std::vector<StepRow>& rows) {
   RunResult result;
   result.logits.resize(count * static_cast<size_t>(config().vocab_count));
   result.normed.resize(count * hidden);
+  result.exp_sums.resize(count);
   result.hidden.resize(static_cast<size_t>(config().layer_count + 1) * count * hidden);
   const absl::Status status =
       model_->Forward(rows, *kv_, provider_ == nullptr ? *experts_ : *provider_, observer_, nullptr,
                       {.logits = result.logits.data(),
+                       .exp_sums = result.exp_sums.data(),
                        .normed = result.normed.data(),
                        .hidden = result.hidden.data(),
                        .hidden_block_stride = static_cast<int64_t>(count * hidden)});
@@ -66,6 +68,7 @@ RunResult LoadedModel::Run(const std::vector<int32_t>& tokens, int chunk, int se
     RunResult step = Step(rows);
     all.logits.insert(all.logits.end(), step.logits.begin(), step.logits.end());
     all.normed.insert(all.normed.end(), step.normed.begin(), step.normed.end());
+    all.exp_sums.insert(all.exp_sums.end(), step.exp_sums.begin(), step.exp_sums.end());
     all.hidden = std::move(step.hidden);
   }
   return all;

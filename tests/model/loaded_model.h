@@ -17,11 +17,16 @@
 
 namespace stoker {
 
+inline bool operator==(const ExpSum& a, const ExpSum& b) {
+  return a.max == b.max && a.sum == b.sum;
+}
+
 // Logits and normed states of every row run, and the hidden states of the last step.
 struct RunResult {
-  std::vector<float> logits;  // [rows, vocab]
-  std::vector<float> hidden;  // [layers + 1, rows, hidden], of single-step runs
-  std::vector<float> normed;  // [rows, hidden]
+  std::vector<float> logits;     // [rows, vocab]
+  std::vector<float> hidden;     // [layers + 1, rows, hidden], of single-step runs
+  std::vector<float> normed;     // [rows, hidden]
+  std::vector<ExpSum> exp_sums;  // [rows]
 };
 
 // Of the rows of a pass of multi-token prediction.

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/reference/reference.h"
 #include "tests/cache/allocation_count.h"
 #include "tests/model/settled_model.h"
 
@@ -101,6 +102,25 @@ TEST_F(RepeatedSteps, GiveTheHostsBitsByTheDevicesOwnKernels) {
   Settled device(*FindDeviceOps("modelled"));
   ExpectBits(device, 0, 6);
   EXPECT_EQ(device.Count("device_repeats"), 5u);
+}
+
+TEST_F(RepeatedSteps, GiveSumsToThoseThatWantThem) {
+  Settled device;
+  std::vector<float> logits(vocab_);
+  for (int32_t i = 0; i < 24; ++i) {
+    const bool wants_sum = i / 4 % 2 == 1;
+    ExpSum sum = {-1, -1};
+    const StepOutput output = {.logits = logits.data(), .exp_sums = wants_sum ? &sum : nullptr};
+    ASSERT_TRUE(
+        device.model()
+            .model()
+            .Forward(Rows(i, 1), device.model().kv(), device.experts(), nullptr, nullptr, output)
+            .ok());
+    ASSERT_EQ(absl::MakeSpan(logits), Expected(i)) << i;
+    const ExpSum expected = reference::LogSumExp(logits.data(), static_cast<int64_t>(vocab_));
+    EXPECT_TRUE(sum == (wants_sum ? expected : ExpSum{-1, -1})) << i;
+  }
+  EXPECT_GE(device.Count("device_repeats"), 22u);  // of each kind, all but the first
 }
 
 TEST_F(RepeatedSteps, MayBeOfAnyRowsInAnyOrder) {

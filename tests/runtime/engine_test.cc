@@ -223,6 +223,7 @@ TEST(Engine, EvaluateAgreesWithSteps) {
                                      rows.logits + static_cast<size_t>(row) * vocab;
                                  best.push_back(static_cast<TokenId>(
                                      std::max_element(logits, logits + vocab) - logits));
+                                 EXPECT_EQ(rows.exp_sums[row].max, logits[best.back()]);
                                }
                                return absl::OkStatus();
                              })
