@@ -3,8 +3,9 @@
 #
 #   scripts/cuda_registers.sh [--save] [ARCHITECTURE...]
 #
-# Architectures are compute capabilities without the dot; 80 and 90 when none is named. --save
-# keeps the report in bench/results/kernels/registers.txt as well, with the compiler's version.
+# Architectures are compute capabilities without the dot; all that releases cover (80, 86, 89, 90
+# and 120) when none is named. --save keeps the report in bench/results/kernels/registers.txt as
+# well, with the compiler's version.
 # The compiler is $CUDACXX, else the nvcc in the PATH, else that of /usr/local/cuda.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,7 +26,7 @@ for argument in "$@"; do
       ;;
   esac
 done
-[[ ${#architectures[@]} -gt 0 ]] || architectures=(80 90)
+[[ ${#architectures[@]} -gt 0 ]] || architectures=(80 86 89 90 120)
 
 nvcc=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 if [[ ! -x "$nvcc" ]]; then
