@@ -35,6 +35,7 @@ GuessedLayers LayersToGuess(const DeviceStep& step, int layer, ExpertProvider& p
     if (!c.layer_is_moe(target)) continue;
     --wanted;
     if (provider.Resident(target).parts != nullptr) continue;
+    if (!observer.wants_lookahead(layer, target)) continue;
     guessed.layers[static_cast<size_t>(guessed.count++)] = target;
   }
   return guessed;
