@@ -109,7 +109,7 @@ absl::Status HostTrunk::ReadEmbeddings(const StepInput& input, EmbeddingTable& t
 absl::Status HostTrunk::Embed(const StepInput& input) { return ReadEmbeddings(input, *embedding_); }
 
 absl::Status HostTrunk::EmbedMtp(const StepInput& input, absl::Span<const MtpRow> rows) {
-  RETURN_IF_ERROR(ReadEmbeddings(input, mtp_embedding_ == nullptr ? *embedding_ : *mtp_embedding_));
+  RETURN_IF_ERROR(ReadEmbeddings(input, *mtp_embedding_));
   JoinStates(StepOf(input), weights_.mtp, rows);
   return absl::OkStatus();
 }
