@@ -19,11 +19,13 @@ struct DecodeStep {
 std::vector<DecodeStep> DecodeSteps(const Trace& trace, Latency& latency) {
   std::vector<DecodeStep> decode;
   for (const TraceStep& step : trace.steps) {
-    int64_t prompt_rows = 0;
+    int64_t prompt_rows = 0, draft_rows = 0;
     for (int64_t r = 0; r < step.rows.count; ++r) {
-      prompt_rows += trace.rows[static_cast<size_t>(step.rows.first + r)].is_prompt ? 1 : 0;
+      const TraceRow& row = trace.rows[static_cast<size_t>(step.rows.first + r)];
+      prompt_rows += row.is_prompt ? 1 : 0;
+      draft_rows += row.is_draft ? 1 : 0;
     }
-    const int64_t rows = step.rows.count - prompt_rows;
+    const int64_t rows = step.rows.count - prompt_rows - draft_rows;
     latency.is_timed |= step.wall_ns > 0;
     latency.prompt_rows += prompt_rows;
     if (prompt_rows > 0) latency.prompt_wall_ns += step.wall_ns;
@@ -147,8 +149,10 @@ Latency AnalyzeLatency(const Trace& trace) {
   Latency latency;
   const std::vector<DecodeStep> decode = DecodeSteps(trace, latency);
   latency.decode_steps = static_cast<int64_t>(decode.size());
+  int64_t gap_count = 0;
   for (const DecodeStep& d : decode) {
-    latency.tokens += d.rows;
+    gap_count += d.rows;
+    latency.tokens += d.rows + d.step->drafts_right;
     latency.wall_ns += d.step->wall_ns;
     AddTo(latency.causes, d.step->causes);
   }
@@ -163,7 +167,7 @@ Latency AnalyzeLatency(const Trace& trace) {
   std::stable_sort(sorted.begin(), sorted.end(), [](const DecodeStep& a, const DecodeStep& b) {
     return a.step->wall_ns < b.step->wall_ns;
   });
-  latency.gaps = PercentilesOf(sorted, latency.tokens);
+  latency.gaps = PercentilesOf(sorted, gap_count);
   latency.histogram = HistogramOf(sorted);
   const size_t slowest = (sorted.size() + 99) / 100;
   for (size_t i = sorted.size() - slowest; i < sorted.size(); ++i) {

@@ -17,7 +17,8 @@ inline constexpr double kSpikeMedians = 1.5;
 inline constexpr size_t kSpikesMax = 20;
 
 // Every decoding sequence takes part in every step, so the time between two of its tokens is the
-// later step's wall time (as in RunStatistics). Percentiles by nearest rank over those gaps.
+// later step's wall time (as in RunStatistics); tokens that come of one step count as one.
+// Percentiles by nearest rank over those gaps.
 struct GapPercentiles {
   int64_t count = 0;
   int64_t p50_ns = 0, p90_ns = 0, p99_ns = 0, p999_ns = 0, max_ns = 0;
@@ -53,7 +54,7 @@ struct Spike {
 struct Latency {
   bool is_timed = false;  // the trace says how long steps took
   int64_t decode_steps = 0;
-  int64_t tokens = 0;  // gaps: one a decoding row
+  int64_t tokens = 0;  // one a decoding row, and drafts that were right
   int64_t wall_ns = 0;
   int64_t prompt_rows = 0;
   int64_t prompt_wall_ns = 0;

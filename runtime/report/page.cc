@@ -61,11 +61,12 @@ std::string ShortName(const std::string& model) {
 
 std::string RenderReport(const Trace& trace, const ReportOptions& options) {
   const RunAnalysis run = AnalyzeRun(trace, options);
-  return Render({.title = "Run of " + ShortName(run.header.model),
-                 .subtitle = "What was routed where, what it cost, and why",
-                 .sections = {FactsSection(run), LatencySection(run), CausesSection(run),
-                              SpikesSection(run), HitsSection(run), HeatSection(run),
-                              ReuseSection(run), PrefetchSection(run), EntropySection(run)}});
+  return Render(
+      {.title = "Run of " + ShortName(run.header.model),
+       .subtitle = "What was routed where, what it cost, and why",
+       .sections = {FactsSection(run), LatencySection(run), CausesSection(run), SpikesSection(run),
+                    HitsSection(run), HeatSection(run), ReuseSection(run), PrefetchSection(run),
+                    DraftSection(run), EntropySection(run)}});
 }
 
 std::string RenderComparison(const Trace& first, const Trace& other) {

@@ -49,7 +49,7 @@ class ResidencyWalk {
     hits.misses += step.misses_count;
     if (prompt_rows == 0) {
       found_.decode_read_bytes += step.read_bytes;
-      found_.decode_rows += step.rows.count;
+      found_.decode_rows += step.rows.count - step.draft_rows + step.drafts_right;
     }
     found_.read_bytes += step.read_bytes;
     found_.drive_busy_ns += step.drive_busy_ns;

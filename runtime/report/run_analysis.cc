@@ -110,6 +110,7 @@ RunAnalysis AnalyzeRun(const Trace& trace, const ReportOptions& options) {
                      .latency = AnalyzeLatency(trace),
                      .routing = AnalyzeRouting(trace),
                      .residency = AnalyzeResidency(trace),
+                     .drafts = AnalyzeDrafts(trace),
                      .options = options};
   if (run.residency.drive_busy_ns > 0) {
     run.drive_rate = static_cast<double>(run.residency.read_bytes) * 1e9 /

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/report/drafts.h"
 #include "runtime/report/latency.h"
 #include "runtime/report/report.h"
 #include "runtime/report/residency.h"
@@ -18,6 +19,7 @@ struct RunAnalysis {
   Latency latency;
   Routing routing;
   Residency residency;
+  Drafts drafts;
   ReportOptions options;
 
   // Bytes per second; 0: not known. Of the drive, while at least one read was under way; of the

@@ -22,6 +22,7 @@ Section HitsSection(const RunAnalysis& run);
 Section HeatSection(const RunAnalysis& run);
 Section ReuseSection(const RunAnalysis& run);
 Section PrefetchSection(const RunAnalysis& run);
+Section DraftSection(const RunAnalysis& run);
 Section EntropySection(const RunAnalysis& run);
 
 // Of two runs, A and B.

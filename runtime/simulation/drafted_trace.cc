@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "runtime/trace/draft_counts.h"
 
 namespace stoker {
 namespace {
@@ -160,36 +161,9 @@ class Dealer {
 }  // namespace
 
 AcceptanceByPlace AcceptanceOf(const Trace& trace) {
-  struct Checked {
-    int32_t first = 0;
-    int drafts = 0;
-  };
-  std::map<int32_t, Checked> last;  // by sequence
-  std::vector<double> checked, right;
-  for (const TraceStep& step : trace.steps) {
-    for (int64_t i = 0; i < step.rows.count; ++i) {
-      const TraceRow& row = trace.rows[static_cast<size_t>(step.rows.first + i)];
-      Checked& before = last[row.sequence];
-      if (row.is_draft) {
-        ++before.drafts;
-        continue;
-      }
-      const int kept = before.drafts > 0 ? row.position - before.first - 1 : 0;
-      const auto places = static_cast<size_t>(std::min(before.drafts, kept + 1));
-      if (places > checked.size()) {
-        checked.resize(places);
-        right.resize(places);
-      }
-      for (size_t place = 0; place < places; ++place) {
-        ++checked[place];
-        right[place] += place < static_cast<size_t>(kept) ? 1 : 0;
-      }
-      before = {.first = row.position};
-    }
-  }
   AcceptanceByPlace acceptance;
-  for (size_t place = 0; place < checked.size(); ++place) {
-    acceptance.push_back(right[place] / checked[place]);
+  for (const DraftCount& count : CountDrafts(trace)) {
+    acceptance.push_back(static_cast<double>(count.right) / static_cast<double>(count.checked));
   }
   return acceptance;
 }

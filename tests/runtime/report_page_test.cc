@@ -6,6 +6,7 @@
 #include "runtime/report/html.h"
 #include "runtime/report/plot.h"
 #include "runtime/report/report.h"
+#include "runtime/simulation/drafted_trace.h"
 #include "tests/runtime/synthetic_trace.h"
 
 namespace stoker {
@@ -153,6 +154,15 @@ TEST(Report, PrefetchIsDrawnWhereThereWasSome) {
   EXPECT_THAT(page, HasSubstr("id=\"guesses\""));
   EXPECT_THAT(page, HasSubstr("id=\"hints\""));
   EXPECT_THAT(page, Not(HasSubstr("Nothing was prefetched")));
+}
+
+TEST(Report, DraftsAreDrawnWhereSomeWereChecked) {
+  const Trace trace = SyntheticTrace::Make({});
+  EXPECT_THAT(RenderReport(trace, {}), HasSubstr("No drafts were checked"));
+  const std::string page = RenderReport(WithDrafts(trace, 3, {1.0}, 1), {});
+  EXPECT_THAT(page, HasSubstr("id=\"acceptance\""));
+  EXPECT_THAT(page, HasSubstr("4.00"));  // tokens a step
+  EXPECT_THAT(page, Not(HasSubstr("No drafts were checked")));
 }
 
 TEST(Comparison, HoldsBothRunsAgainstEachOther) {

@@ -105,18 +105,22 @@ class RandomRun {
 
   void AddRows(TraceRecorder& recorder, int prompt_rows) {
     step_.rows.first = Count(expected_.rows);
-    const auto add = [&](int64_t sequence, int position, int count, bool is_prompt) {
+    const auto add = [&](int64_t sequence, int position, int count, bool is_prompt,
+                         int drafts = 0) {
       recorder.AddRows({.sequence = sequence,
                         .first_position = position,
                         .count = count,
-                        .is_prompt = is_prompt});
+                        .is_prompt = is_prompt,
+                        .drafts = drafts});
       for (int row = 0; row < count; ++row) {
         expected_.rows.push_back({.sequence = static_cast<int32_t>(sequence),
                                   .position = position + row,
-                                  .is_prompt = is_prompt});
+                                  .is_prompt = is_prompt,
+                                  .is_draft = row >= count - drafts});
       }
     };
-    add(step_number_ / 3, Below(1000), 1, false);
+    const int drafts = Below(2) * Below(4);
+    add(step_number_ / 3, Below(1000), 1 + drafts, false, drafts);
     if (prompt_rows > 0) add(1000 + step_number_, 0, prompt_rows, true);
     step_.rows.count = Count(expected_.rows) - step_.rows.first;
   }
@@ -181,6 +185,12 @@ class RandomRun {
     }
     record.drive_busy_ns = Below(1000);
     record.system_ns = Below(1000);
+    if (Below(2) == 0) {
+      record.draft_rows = 1 + Below(8);
+      record.drafts_right = Below(record.draft_rows);
+      record.predicted_ns = Below(1000);
+      record.wasted_ns = Below(1000);
+    }
     clock_.AdvanceNs(record.wall_ns + Below(1000));
     Expect(record);
     recorder.EndStep(record);
@@ -193,6 +203,10 @@ class RandomRun {
     step_.system_ns = record.system_ns;
     step_.causes = record.causes;
     step_.tokens = record.tokens;
+    step_.draft_rows = record.draft_rows;
+    step_.drafts_right = record.drafts_right;
+    step_.predicted_ns = record.predicted_ns;
+    step_.wasted_ns = record.wasted_ns;
     step_.hits = record.hits;
     step_.misses_count = record.misses;
     step_.vram_hits = record.vram_hits;
