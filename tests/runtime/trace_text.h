@@ -27,12 +27,13 @@ inline std::vector<std::string> StepTexts(const Trace& trace) {
   for (const TraceStep& step : trace.steps) {
     std::string text = fmt::format(
         "step {} at {} for {} ({} system) tokens {} causes {} counts {} {} {} {} {} {} {} {} busy "
-        "{}\n",
+        "{} drafts {} {} {} {}\n",
         step.step, step.begin_ns, step.wall_ns, step.system_ns, step.tokens, step.causes, step.hits,
         step.misses_count, step.vram_hits, step.read_bytes, step.copied_in_bytes,
-        step.copied_out_bytes, step.host_experts, step.device_experts, step.drive_busy_ns);
+        step.copied_out_bytes, step.host_experts, step.device_experts, step.drive_busy_ns,
+        step.draft_rows, step.drafts_right, step.predicted_ns, step.wasted_ns);
     for (const TraceRow& row : RangeOf(trace.rows, step.rows.first, step.rows.count)) {
-      text += fmt::format("row {} {} {}\n", row.sequence, row.position, row.is_prompt);
+      text += fmt::format("row {} {} {}\n", row.sequence, row.position, PhaseOf(row));
     }
     for (const TraceRouting& r :
          RangeOf(trace.routings, step.routings.first, step.routings.count)) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -41,10 +42,10 @@ class DrafterContract : public testing::TestWithParam<std::string> {};
 TEST_P(DrafterContract, DraftsNoMoreThanIsWantedAndLeavesTheRestAlone) {
   const absl::StatusOr<DrafterChoice> choice = ChooseDrafter(GetParam());
   ASSERT_TRUE(choice.ok());
-  const DrafterParts parts = {
+  DrafterParts parts = {
       .sequence_count = 2, .context = 128, .length_max = 8, .rows_max = 8, .vocab_count = 8};
   EXPECT_GT(choice->row->plan_bytes(parts, {}, choice->values), 0u);
-  const std::unique_ptr<Drafter> drafter = choice->row->make(parts, choice->values);
+  const std::unique_ptr<Drafter> drafter = choice->row->make(std::move(parts), choice->values);
   std::vector<int32_t> tokens;
   for (int i = 0; i < 96; ++i) tokens.push_back(i % 5);
   tokens.resize(128, -7);
