@@ -427,7 +427,8 @@ bool ExpertCache::State::PollBoth() {
     Poll(BlockReader::Wait::kNo);
     PollDevice();
     if (!ready.empty() || !failure.ok()) return true;
-    if (!loader->is_busy() || !exchange->is_busy()) return true;  // no longer a choice
+    const bool is_device_busy = exchange->is_busy() || !unpinnings.empty();
+    if (!loader->is_busy() || !is_device_busy) return true;  // no longer a choice
     now_ns = clock.NowNs();
   } while (now_ns > start_ns && now_ns - start_ns < kPollNs);
   return false;
@@ -487,6 +488,9 @@ absl::StatusOr<std::unique_ptr<ExpertCache>> ExpertCache::Create(
 // A VRAM tier without slots is none, and then nothing is copied either.
 absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOptions& options) {
   const bool has_vram = device != nullptr && plan.vram_bytes > 0;
+  const SlotArena::Kind host_kind = options.addresses_only ? SlotArena::Kind::kAddresses
+                                    : has_vram             ? SlotArena::Kind::kPinned
+                                                           : SlotArena::Kind::kHost;
   tiers.reserve(options.tiers.size());
   int32_t slot_count = 0;
   for (const TierOptions& tier_options : options.tiers) {
@@ -495,12 +499,8 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
     if (is_vram && !has_vram) continue;
     ASSIGN_OR_RETURN(AdmissionChoice admission,
                      ChooseAdmission(tier_options.admission, options.settings));
-    SlotArena::Options arena;
-    if (options.addresses_only) arena.kind = SlotArena::Kind::kAddresses;
-    if (has_vram) {
-      arena = {.kind = is_vram ? SlotArena::Kind::kDevice : SlotArena::Kind::kPinned,
-               .device = device};
-    }
+    const SlotArena::Options arena = {.kind = is_vram ? SlotArena::Kind::kDevice : host_kind,
+                                      .device = device};
     ASSIGN_OR_RETURN(Tier tier, Tier::Create(layout, plan,
                                              {.kind = tier_options.kind,
                                               .policy = std::move(policy),
@@ -521,6 +521,7 @@ absl::Status ExpertCache::State::TakeMemory(const CachePlan& plan, const CacheOp
   ASSIGN_OR_RETURN(exchange, TierExchange::Create(layout,
                                                   {.device = device,
                                                    .staging_bytes = plan.staging_bytes,
+                                                   .staging_kind = host_kind,
                                                    .rates = options.rates,
                                                    .residency = options.residency},
                                                   tiers.front(), tiers.back(), clock));

@@ -62,8 +62,8 @@ struct CacheOptions {
   int layer_floor =
       -1;  // experts per layer kept from other layers; -1: chosen from the slots there are
   bool verify_hashes = true;
-  // For replays, without a device and hashes, over a reader that writes nothing: slots have
-  // addresses and no memory.
+  // For replays, without hashes, over a reader that writes nothing and a device that copies
+  // nothing: slots have addresses and no memory.
   bool addresses_only = false;
   std::vector<Setting> settings;           // of policies and admissions
   std::vector<uint32_t> profile;           // uses by key, of earlier runs; empty: none known
@@ -114,6 +114,11 @@ struct CacheBudget {
 // the RAM budget is too small; VRAM may be anything down to nothing.
 absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBudget& budget,
                                     int pins_min, absl::Span<const size_t> alignments);
+
+// The plan with these slots by class in place of its own: those of a recorded run. `vram_slots` is
+// empty for a plan without VRAM.
+CachePlan WithSlots(CachePlan plan, absl::Span<const int64_t> slots,
+                    absl::Span<const int64_t> vram_slots);
 
 // Why an expert that a step needed was not there.
 enum class MissReason : uint8_t {

@@ -126,6 +126,12 @@ int64_t TransitCount(const SlotClass& c) {
   return std::clamp<int64_t>(c.slot_count / 8, 1, kTransitSlotsMax);
 }
 
+void FinishVram(CachePlan& plan) {
+  for (SlotClass& c : plan.vram_classes) c.transit_count = TransitCount(c);
+  plan.vram_bytes = BytesOf(plan.vram_classes);
+  plan.staging_bytes = plan.vram_bytes > 0 ? kStagingSlots * plan.classes.front().slot_bytes : 0;
+}
+
 void PlanVram(uint64_t budget_bytes, CachePlan& plan) {
   Split split;
   for (const SlotClass& c : plan.classes) {
@@ -134,12 +140,20 @@ void PlanVram(uint64_t budget_bytes, CachePlan& plan) {
     split.minimum.push_back(0);
   }
   Fill(budget_bytes, split, plan.vram_classes);
-  for (SlotClass& c : plan.vram_classes) c.transit_count = TransitCount(c);
-  plan.vram_bytes = BytesOf(plan.vram_classes);
-  if (plan.vram_bytes > 0) plan.staging_bytes = kStagingSlots * plan.classes.front().slot_bytes;
+  FinishVram(plan);
 }
 
 }  // namespace
+
+CachePlan WithSlots(CachePlan plan, absl::Span<const int64_t> slots,
+                    absl::Span<const int64_t> vram_slots) {
+  CHECK(slots.size() == plan.classes.size() && vram_slots.size() == plan.vram_classes.size());
+  for (size_t c = 0; c < slots.size(); ++c) plan.classes[c].slot_count = slots[c];
+  for (size_t c = 0; c < vram_slots.size(); ++c) plan.vram_classes[c].slot_count = vram_slots[c];
+  plan.arena_bytes = BytesOf(plan.classes);
+  FinishVram(plan);
+  return plan;
+}
 
 absl::StatusOr<CachePlan> PlanCache(const ExpertCatalog& catalog, const CacheBudget& budget,
                                     int pins_min, absl::Span<const size_t> alignments) {

@@ -31,7 +31,7 @@ absl::StatusOr<std::unique_ptr<TierExchange>> TierExchange::Create(const ExpertL
   std::unique_ptr<TierExchange> exchange(new TierExchange(layout, options, vram, ram, clock));
   ASSIGN_OR_RETURN(exchange->staging_,
                    SlotArena::Create(options.staging_bytes,
-                                     {.kind = SlotArena::Kind::kPinned, .device = options.device}));
+                                     {.kind = options.staging_kind, .device = options.device}));
   return exchange;
 }
 

@@ -42,10 +42,12 @@ class TierExchange {
   struct Options {
     Device* device = nullptr;
     uint64_t staging_bytes = 0;
+    SlotArena::Kind staging_kind = SlotArena::Kind::kPinned;
     LinkRates rates;
     ResidencyObserver* residency = nullptr;  // may be null
   };
-  // Takes and pins the staging ring. All that is passed by reference must outlive the exchange.
+  // Takes the staging ring, and pins it if it is of that kind. All that is passed by reference must
+  // outlive the exchange.
   static absl::StatusOr<std::unique_ptr<TierExchange>> Create(const ExpertLayout& layout,
                                                               const Options& options, Tier& vram,
                                                               Tier& ram, const Clock& clock);

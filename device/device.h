@@ -129,6 +129,8 @@ struct DeviceOptions {
   // modelled
   ModelledRates rates = {};
   uint64_t modelled_memory_bytes = uint64_t{24} << 30;
+  // Copies and kernels take their time and are not done: for replays, whose memory nobody touches.
+  bool modelled_times_only = false;
 };
 
 struct DeviceRow {

@@ -339,6 +339,7 @@ void ModelledDevice::RunDue(int64_t now_ns) {
 
 void ModelledDevice::Perform(const Operation& operation) {
   using Kind = Operation::Kind;
+  if (options_.modelled_times_only && !operation.is_to_fail) return;
   int error = 0;
   switch (operation.kind) {
     case Kind::kWait:
