@@ -123,6 +123,9 @@ class Engine {
     std::optional<LinkRates> links;
     // Wraps the expert reader (fault injection).
     std::function<std::unique_ptr<BlockReader>(std::unique_ptr<BlockReader>)> wrap_reader;
+    // Wraps what the model asks for experts, to see or to model the host's computing; it passes
+    // everything on.
+    std::function<std::unique_ptr<ExpertProvider>(ExpertProvider&)> wrap_experts;
     // Hears what the routers decide; must outlive the engine.
     StepObserver* observer = nullptr;
     // Drafts in place of what the options name, which must name a drafter.

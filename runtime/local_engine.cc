@@ -153,6 +153,7 @@ absl::Status LocalEngine::Forward(const StepOutput& output) {
 
 ExpertProvider& LocalEngine::Experts() {
   if (parts_.drafting_store != nullptr) return *parts_.drafting_store;
+  if (parts_.wrapped_cache != nullptr) return *parts_.wrapped_cache;
   if (parts_.cache != nullptr) return *parts_.cache;
   return parts_.no_experts;
 }

@@ -49,10 +49,11 @@ struct EngineParts {
   double device_memory_rate = 0;  // 0: not known
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
-  NoExperts no_experts;                     // what a dense model is given
-  std::unique_ptr<TraceRecorder> recorder;  // null when the run is not recorded
-  std::unique_ptr<ExpertCache> cache;       // null for a dense model
-  std::unique_ptr<Prefetcher> prefetcher;   // null without a predictor
+  NoExperts no_experts;                           // what a dense model is given
+  std::unique_ptr<TraceRecorder> recorder;        // null when the run is not recorded
+  std::unique_ptr<ExpertCache> cache;             // null for a dense model
+  std::unique_ptr<ExpertProvider> wrapped_cache;  // null unless a test wraps it
+  std::unique_ptr<Prefetcher> prefetcher;         // null without a predictor
   std::unique_ptr<PrefetchObserver> prefetch_observer;
   std::unique_ptr<UsageRecorder> usage;           // null when no profile is kept
   StepObservers observers;                        // of what the routers decide

@@ -247,7 +247,14 @@ absl::Status TakeMemory(const GgufModel& gguf, ModelSpec spec, const EngineOptio
                                *parts.team, *parts.trunk_reader, progress,
                                {.device = parts.device.get(), .ops = parts.device_ops}));
   RETURN_IF_ERROR(FindLinks(gguf, planned, given, parts));
-  return TakeStore(gguf, planned, options, parts);
+  if (parts.recorder != nullptr && parts.info.links.has_value()) {
+    parts.recorder->AddLinks(*parts.info.links);
+  }
+  RETURN_IF_ERROR(TakeStore(gguf, planned, options, parts));
+  if (given.wrap_experts && parts.cache != nullptr) {
+    parts.wrapped_cache = given.wrap_experts(*parts.cache);
+  }
+  return absl::OkStatus();
 }
 
 // The draft model, if there is one, beside the target.
@@ -293,7 +300,9 @@ absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
   parts.speculation->Take(given.make_drafter ? given.make_drafter(drafter)
                                              : make(std::move(drafter), source.choice.values));
   if (parts.cache != nullptr) {
-    parts.drafting_store = std::make_unique<DraftingStore>(*parts.cache, *parts.speculation);
+    ExpertProvider* store = parts.cache.get();
+    if (parts.wrapped_cache != nullptr) store = parts.wrapped_cache.get();
+    parts.drafting_store = std::make_unique<DraftingStore>(*store, *parts.speculation);
   }
   return absl::OkStatus();
 }

@@ -43,7 +43,10 @@ TraceHeader DescribeRun(const GgufModel& gguf, const ModelSpec& spec, const Engi
   header.budget_bytes = plan.cache.arena_bytes + plan.cache.staging_bytes;
   header.vram_budget_bytes = plan.cache.vram_bytes;
   header.policy = options.policy;
-  if (plan.device.is_used()) header.vram_policy = options.vram_policy_or_policy();
+  if (plan.device.is_used()) {
+    header.vram_policy = options.vram_policy_or_policy();
+    header.place = NameOf(options.place.value_or(PlaceRule::kAuto));
+  }
   header.admission = options.admission;
   header.prefetch = options.prefetch;
   header.layer_floor = options.layer_floor;

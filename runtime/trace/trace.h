@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "base/expert_catalog.h"
 #include "base/time_ledger.h"
 #include "cache/expert_cache.h"
+#include "cache/placement.h"
 #include "cache/residency_observer.h"
 
 namespace stoker {
@@ -35,6 +37,7 @@ struct TraceHeader {
   std::string vram_policy;
   std::string admission;
   std::string prefetch;
+  std::string place;  // as ParsePlaceRule, with a device
   int layer_floor = -1;
   std::vector<size_t> alignments;  // of the model's files, for the layout of slots
   // Where the experts lie in the files, and the slots of each size class as planned, per tier;
@@ -115,6 +118,8 @@ struct TraceStep {
 
 struct Trace {
   TraceHeader header;
+  // What the run placed experts by, as measured when it began; unset where it did not need to.
+  std::optional<LinkRates> links;
   std::vector<TraceStep> steps;
   std::vector<TraceRow> rows;
   std::vector<TraceRouting> routings;  // of a step: in the order in which the store was asked

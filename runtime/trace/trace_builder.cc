@@ -88,6 +88,8 @@ bool TraceBuilder::AddRecord(TraceRecord kind, TraceBytes record) {
       return AddMiss(record);
     case TraceRecord::kStepEnd:
       return EndStep(record);
+    case TraceRecord::kLinks:
+      return AddLinks(record);
   }
   return true;  // of a later version
 }
@@ -109,6 +111,14 @@ bool TraceBuilder::AddRows(TraceBytes& record) {
                            .is_draft = row >= count - drafts});
   }
   return true;
+}
+
+bool TraceBuilder::AddLinks(TraceBytes& record) {
+  LinkRates& links = trace_.links.emplace();
+  for (double LinkRates::*const rate : kLinkRateFields) {
+    links.*rate = static_cast<double>(record.Amount());
+  }
+  return record.ok();
 }
 
 // The layer of an index read from a record; null when there is none.

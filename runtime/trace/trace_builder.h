@@ -29,6 +29,7 @@ class TraceBuilder {
 
   bool AddRecord(TraceRecord kind, TraceBytes record);
   bool AddRows(TraceBytes& record);
+  bool AddLinks(TraceBytes& record);
   bool AddRouting(TraceBytes& record);
   bool AddLookahead(TraceBytes& record);
   bool AddResidency(TraceBytes& record);

@@ -146,6 +146,7 @@ void ReadStore(Fields& fields, const Json& store, TraceHeader& header) {
   header.vram_policy = fields.Text(store, "vram_policy");
   header.admission = fields.Text(store, "admission");
   header.prefetch = fields.Text(store, "prefetch");
+  header.place = fields.Text(store, "place");
   header.layer_floor = fields.Int<int>(store, "layer_floor", -1, INT32_MAX, -1);
   header.alignments = fields.Numbers<size_t>(store, "alignments");
   header.slot_counts = fields.Numbers<int64_t>(store, "slots");
@@ -194,6 +195,7 @@ std::string HeaderJson(const TraceHeader& header) {
                                {"vram_policy", header.vram_policy},
                                {"admission", header.admission},
                                {"prefetch", header.prefetch},
+                               {"place", header.place},
                                {"layer_floor", header.layer_floor},
                                {"alignments", header.alignments},
                                {"slots", header.slot_counts},

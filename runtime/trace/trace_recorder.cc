@@ -56,6 +56,15 @@ void TraceRecorder::AddRows(const Rows& rows) {
   writer_->End(out);
 }
 
+void TraceRecorder::AddLinks(const LinkRates& links) {
+  uint8_t* out = writer_->Begin(TraceRecord::kLinks, kNumbersMax * kVarintBytesMax);
+  for (double LinkRates::*const rate : kLinkRateFields) {
+    constexpr double kRateMax = 1e18;
+    out = PutVarint(out, static_cast<uint64_t>(std::clamp(links.*rate, 0.0, kRateMax)));
+  }
+  writer_->End(out);
+}
+
 void TraceRecorder::OnStep(absl::Span<const StepRow>) {
   if (writer_->buffered_bytes() >= TraceWriter::kFlushBytes ||
       clock_.NowNs() - last_flush_ns_ >= kFlushNs) {

@@ -44,6 +44,9 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
   };
   void AddRows(const Rows& rows);
 
+  // What experts are placed by, before the first step.
+  void AddLinks(const LinkRates& links);
+
   void OnStep(absl::Span<const StepRow> rows) override;
   void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
                  absl::Span<const float> weights) override;
