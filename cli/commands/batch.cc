@@ -129,7 +129,7 @@ class BatchCommand final : public Command {
     const absl::Status status = run.Run();
     console.EndProgress();
     PrintLateNotices(*engine, console);
-    console.Note(FormatSummary(run.Summarize()));
+    console.Note(FormatSummary(run.Summarize()) + FormatDrafts(engine->draft_totals()));
     const BatchProgress progress = run.progress();
     console.Note(fmt::format("{} of {} prompts done, {} of them by this run in {}, {} failed",
                              progress.done_count, progress.prompt_count,

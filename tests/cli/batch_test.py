@@ -92,6 +92,13 @@ class BatchTest(BatchCase):
         self.batch("--device", "modelled", "--modelled-memory", "1G", out=device)
         self.assertEqual(self.answers(device), self.answers())
 
+    def test_drafts_do_not_show_and_are_told_of(self):
+        self.batch()
+        drafted = self.folder / "drafted.jsonl"
+        message = self.batch("--draft", "ngram", "--draft-len", "3", out=drafted)
+        self.assertIn("  drafts ", message)
+        self.assertEqual(self.answers(drafted), self.answers())
+
     def test_finished_batch_has_nothing_to_do_and_more_prompts_may_follow(self):
         self.batch()
         before = self.answers()
