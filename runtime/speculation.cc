@@ -25,8 +25,7 @@ uint64_t Speculation::PlanBytes(int sequence_count) {
 }
 
 void Speculation::Draft(absl::Span<Item> items) {
-  draft_ns_ = ahead_ns_ = 0;
-  draft_rounds_ = 0;
+  draft_ns_ = draft_round_ns_ = ahead_ns_ = 0;
   ahead_.clear();
   if (!is_working()) return;
   candidates_.clear();
@@ -100,14 +99,14 @@ void Speculation::AddJob(const Item& item, const Governor::Candidate& candidate)
 
 void Speculation::RunJobs() {
   const CauseScope cause(parts_.ledger, Cause::kDraft);
-  const int64_t begin_ns = parts_.clock->NowNs();
   for (bool more = true; more;) {
+    const int64_t begin_ns = parts_.clock->NowNs();
     const absl::StatusOr<bool> drafted = drafter_->Draft(absl::MakeSpan(jobs_));
-    ++draft_rounds_;
+    draft_round_ns_ = parts_.clock->NowNs() - begin_ns;
+    draft_ns_ += draft_round_ns_;
     if (!drafted.ok()) status_ = drafted.status();
     more = drafted.ok() && *drafted;
   }
-  draft_ns_ = parts_.clock->NowNs() - begin_ns;
   for (const DraftJob& job : jobs_) {
     Slot& slot = slots_[static_cast<size_t>(job.slot)];
     totals_.drafted += static_cast<uint64_t>(job.drafted - slot.sequence->draft_count());
@@ -153,8 +152,8 @@ void Speculation::EndStep(StepRecord& record) {
        .sequences = record.decode_rows,
        .tokens = record.tokens,
        .checked = record.draft_rows,
-       .draft_rounds = draft_rounds_,
-       .draft_ns = draft_ns_});
+       .draft_ns = draft_ns_,
+       .draft_round_ns = draft_round_ns_});
   totals_.draft_ns += draft_ns_;
   totals_.ahead_ns += ahead_ns_;
 }

@@ -103,7 +103,7 @@ class Speculation final : public TokenChooser {
   std::vector<DraftJob> ahead_;  // of the running step
   int64_t draft_ns_ = 0;         // of the step, as are the next two
   int64_t ahead_ns_ = 0;
-  int draft_rounds_ = 0;
+  int64_t draft_round_ns_ = 0;
   absl::Status status_;
   DraftTotals totals_;
 };

@@ -113,9 +113,10 @@ void Governor::Begin(int slot) { by_slot_[static_cast<size_t>(slot)].Forget(); }
 void Governor::ObserveStep(const StepSample& sample) {
   const double step_ns = sample.cost.compute_ns + sample.cost.wait_ns;
   const auto draft_ns = static_cast<double>(sample.draft_ns);
-  if (sample.draft_rounds > 0) {
+  if (sample.draft_round_ns > 0) {
     draft_rounds_weight_ = std::min(draft_rounds_weight_ + 1, kDraftMemory);
-    draft_round_ns_ += (draft_ns / sample.draft_rounds - draft_round_ns_) / draft_rounds_weight_;
+    draft_round_ns_ +=
+        (static_cast<double>(sample.draft_round_ns) - draft_round_ns_) / draft_rounds_weight_;
   }
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;

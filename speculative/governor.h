@@ -77,8 +77,9 @@ class Governor {
     int sequences = 0;
     int tokens = 0;
     int checked = 0;       // drafts among its rows
-    int draft_rounds = 0;  // times that the drafter was asked, outside of waiting
-    int64_t draft_ns = 0;  // and how long that took
+    int64_t draft_ns = 0;  // drafting, outside of waits
+    // Of that, the drafter's last step, which had nothing to catch up with; 0: it was not asked.
+    int64_t draft_round_ns = 0;
   };
   void ObserveStep(const StepSample& sample);
 

@@ -69,8 +69,8 @@ class SimulatedRun {
         .sequences = sequences_,
         .tokens = tokens,
         .checked = checked,
-        .draft_rounds = longest,
-        .draft_ns = static_cast<int64_t>(world.draft_ns * longest)};
+        .draft_ns = static_cast<int64_t>(world.draft_ns * longest),
+        .draft_round_ns = longest > 0 ? static_cast<int64_t>(world.draft_ns) : 0};
     governor_.ObserveStep(sample);
     tokens_ += tokens;
     checked_ += checked;
