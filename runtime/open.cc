@@ -208,13 +208,13 @@ absl::Status TakeStore(const GgufModel& gguf, const ModelSpec& spec, const Engin
   cache_options.settings = options.settings;
   cache_options.residency = parts.recorder.get();
   cache_options.file_names.assign(gguf.paths().begin(), gguf.paths().end());
-  PrepareWarmStart(parts.usage.get(), plan, cache_options);
+  PrepareWarmStart(WarmStartOf(parts.usage.get()), plan, cache_options);
   ASSIGN_OR_RETURN(parts.cache,
                    ExpertCache::Create(spec.experts, plan, cache_options, *parts.expert_reader,
                                        *parts.clock, parts.ledger.get()));
   if (!prefetch.choice.is_none()) AddPrefetcher(spec, prefetch, parts);
   AddPagesNotice(parts.info, parts.cache->arena());
-  BeginWarmStart(parts.usage.get(), *parts.cache);
+  BeginWarmStart(WarmStartOf(parts.usage.get()), *parts.cache);
   return absl::OkStatus();
 }
 

@@ -11,10 +11,6 @@
 namespace stoker {
 namespace {
 
-absl::Span<const uint32_t> UsesBefore(const UsageRecorder* recorder) {
-  return recorder != nullptr ? recorder->before().uses : absl::Span<const uint32_t>();
-}
-
 // Whether VRAM, or with `kRam` both tiers together, have a slot for every expert of some size
 // class.
 bool HoldsAClass(const CachePlan& plan, TierKind tier) {
@@ -28,12 +24,13 @@ bool HoldsAClass(const CachePlan& plan, TierKind tier) {
   return false;
 }
 
-// The tiers that are filled: without a profile VRAM alone.
-TierKind FilledTier(const UsageRecorder* recorder) {
-  return recorder != nullptr ? TierKind::kRam : TierKind::kVram;
-}
-
 }  // namespace
+
+// Without a profile VRAM alone is filled.
+WarmStart WarmStartOf(const UsageRecorder* recorder) {
+  if (recorder == nullptr) return {};
+  return {.uses = recorder->before().uses, .filled = TierKind::kRam};
+}
 
 uint64_t UsagePlanBytes(const ExpertCatalog& catalog) {
   // Counted and submitted (8 each), before, faded, encoded, handed to the store and in the order of
@@ -65,19 +62,17 @@ absl::StatusOr<OpenedUsage> OpenUsage(const GgufModel& gguf, const ExpertCatalog
   return opened;
 }
 
-void PrepareWarmStart(const UsageRecorder* recorder, const CachePlan& plan, CacheOptions& options) {
-  const absl::Span<const uint32_t> uses = UsesBefore(recorder);
-  options.profile.assign(uses.begin(), uses.end());
-  if (uses.empty() && !HoldsAClass(plan, FilledTier(recorder))) return;
+void PrepareWarmStart(const WarmStart& start, const CachePlan& plan, CacheOptions& options) {
+  options.profile.assign(start.uses.begin(), start.uses.end());
+  if (start.uses.empty() && !HoldsAClass(plan, start.filled)) return;
   options.hint_loads_max = std::max(options.hint_loads_max, kWarmLoadsMax);
 }
 
-void BeginWarmStart(const UsageRecorder* recorder, ExpertCache& cache) {
-  const absl::Span<const uint32_t> uses = UsesBefore(recorder);
-  std::vector<ExpertKey> order = HotnessOrder(uses);
+void BeginWarmStart(const WarmStart& start, ExpertCache& cache) {
+  std::vector<ExpertKey> order = HotnessOrder(start.uses);
   // Then those that need nobody to go.
-  for (const ExpertKey key : cache.ExpertsThatFit(FilledTier(recorder))) {
-    if (uses.empty() || uses[static_cast<size_t>(key)] == 0) order.push_back(key);
+  for (const ExpertKey key : cache.ExpertsThatFit(start.filled)) {
+    if (start.uses.empty() || start.uses[static_cast<size_t>(key)] == 0) order.push_back(key);
   }
   if (!order.empty()) cache.Warm(order);
 }

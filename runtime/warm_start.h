@@ -30,9 +30,17 @@ struct OpenedUsage {
 absl::StatusOr<OpenedUsage> OpenUsage(const GgufModel& gguf, const ExpertCatalog& catalog,
                                       const std::string& option, const Clock& clock);
 
-// A null recorder keeps no profile. What the store has to be told before it is made: uses by expert
-// (none, if no run was before), and that it will be asked to read ahead.
-void PrepareWarmStart(const UsageRecorder* recorder, const CachePlan& plan, CacheOptions& options);
+// What a run starts with.
+struct WarmStart {
+  absl::Span<const uint32_t> uses;    // by expert, of earlier runs; empty: none was before
+  TierKind filled = TierKind::kVram;  // the tiers down to this one are filled
+};
+// A null recorder keeps no profile.
+WarmStart WarmStartOf(const UsageRecorder* recorder);
+
+// What the store has to be told before it is made: uses by expert, and that it will be asked to
+// read ahead.
+void PrepareWarmStart(const WarmStart& start, const CachePlan& plan, CacheOptions& options);
 // Has the store read ahead, while it has room and the drive is idle, whatever the running steps
 // leave it:
 //
@@ -40,6 +48,6 @@ void PrepareWarmStart(const UsageRecorder* recorder, const CachePlan& plan, Cach
 //   expert, all others, in the order of the layers;
 // - without one, the experts of layers that VRAM has a slot for each of. Such a layer needs the
 //   host no more once all of its experts are there, which use alone may never bring.
-void BeginWarmStart(const UsageRecorder* recorder, ExpertCache& cache);
+void BeginWarmStart(const WarmStart& start, ExpertCache& cache);
 
 }  // namespace stoker
