@@ -10,8 +10,11 @@ namespace stoker {
 struct PhaseCounts {
   uint64_t accesses = 0;
   uint64_t hits = 0;
+  uint64_t vram_hits = 0;  // of these, in VRAM
   uint64_t misses = 0;
-  uint64_t read_bytes = 0;  // whatever was read meanwhile, guesses included
+  uint64_t read_bytes = 0;       // whatever was read meanwhile, guesses included
+  uint64_t copied_in_bytes = 0;  // to the device, and from it
+  uint64_t copied_out_bytes = 0;
 
   double hit_rate() const {
     return accesses == 0 ? 0 : static_cast<double>(hits) / static_cast<double>(accesses);
@@ -20,6 +23,7 @@ struct PhaseCounts {
 
 struct StepCounts {
   uint32_t hits = 0;
+  uint32_t vram_hits = 0;
   uint32_t misses = 0;
 };
 

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/units.h"
 #include "cache/policy.h"
+#include "runtime/options.h"
 #include "runtime/simulation/pool_replay.h"
 #include "runtime/simulation/slot_replay.h"
 #include "runtime/simulation/use_stream.h"
@@ -38,7 +39,7 @@ class Simulator {
   absl::StatusOr<ReplayResult> Run(const SimulatedRun& run) const {
     if (!is_pool_ && run.policy != kBelady)
       return ReplaySlots(trace_, stream_, Slots(run), timing_);
-    const PoolOptions pool = {.budget_bytes = run.budget_bytes,
+    const PoolOptions pool = {.budget_bytes = run.budget_bytes + run.vram_budget_bytes,
                               .cold_per_prompt = options_.cold_per_prompt,
                               .profile = options_.profile};
     ASSIGN_OR_RETURN(const AdmissionChoice admission, ChooseAdmission(run.admission, run.settings));
@@ -53,8 +54,11 @@ class Simulator {
  private:
   SlotOptions Slots(const SimulatedRun& run) const {
     return {.budget_bytes = run.budget_bytes,
+            .vram_budget_bytes = run.vram_budget_bytes,
             .is_recorded_budget = run.is_recorded_budget,
             .policy = run.policy,
+            .vram_policy = run.vram_policy,
+            .place = run.place,
             .admission = run.admission,
             .prefetch = run.prefetch,
             .settings = run.settings,
@@ -74,6 +78,24 @@ class Simulator {
 double Percentile(const std::vector<int64_t>& sorted, double share) {
   const auto rank = static_cast<size_t>(share * static_cast<double>(sorted.size()));
   return static_cast<double>(sorted[std::min(rank, sorted.size() - 1)]);
+}
+
+// Of the steps that only decode.
+struct RecordedTimes {
+  double wall_ns = 0;
+  double layers = 0;  // steps x layers with routed experts
+};
+
+RecordedTimes TimesOf(const Trace& trace) {
+  const UseStream stream = FlattenTrace(trace, UseGrouping::kStep);
+  RecordedTimes times;
+  for (size_t i = 0; i < stream.steps.size(); ++i) {
+    if (stream.steps[i].is_prompt || stream.steps[i].decode_rows == 0) continue;
+    times.wall_ns += static_cast<double>(trace.steps[i].wall_ns);
+    times.layers += static_cast<double>(trace.steps[i].routings.count);
+  }
+  times.layers = std::max(1.0, times.layers);
+  return times;
 }
 
 }  // namespace
@@ -135,6 +157,47 @@ absl::StatusOr<std::vector<ReplayResult>> Simulate(const Trace& trace,
                                                          FormatBytes(runs[i].budget_bytes))));
   }
   return results;
+}
+
+SimulatedRun RecordedRunOf(const TraceHeader& header) {
+  return {.policy = header.policy,
+          .admission = header.admission,
+          .prefetch = header.prefetch,
+          .budget_bytes = header.budget_bytes,
+          .vram_budget_bytes = header.vram_budget_bytes,
+          .vram_policy = header.vram_policy,
+          .place = ParsePlaceRule(header.place).value_or(PlaceRule::kAuto),
+          .is_recorded_budget = true,
+          .layer_floor = header.layer_floor};
+}
+
+namespace {
+
+// On the machine that the trace is of, whatever else is asked about.
+TimingModel::Value LayerOfReplay(const Trace& trace) {
+  TimingModel timing = FitTiming(trace, {});
+  const RecordedTimes recorded = TimesOf(trace);
+  const SimulatedRun run = RecordedRunOf(trace.header);
+  // What is added to a layer is added to the step, but for what others hide of it: few rounds do.
+  constexpr int kRounds = 6;
+  for (int round = 0; round < kRounds; ++round) {
+    const auto results = Simulate(trace, {&run, 1}, {.threads = 1}, timing);
+    if (!results.ok()) break;  // a policy that needs what is not in the trace
+    const std::vector<int64_t>& step_ns = results->front().step_ns;
+    const int64_t predicted_ns = std::accumulate(step_ns.begin(), step_ns.end(), int64_t{0});
+    const double missing_ns = recorded.wall_ns - static_cast<double>(predicted_ns);
+    timing.layer_ns.value = std::max(0.0, timing.layer_ns.value + missing_ns / recorded.layers);
+  }
+  return timing.layer_ns;
+}
+
+}  // namespace
+
+TimingModel FitTimingByReplay(const Trace& trace, const TimingOptions& options) {
+  TimingModel timing = FitTiming(trace, options);
+  const bool is_measured = timing.layer_ns.source == TimingModel::Value::Source::kTrace;
+  if (is_measured && trace.header.vram_budget_bytes > 0) timing.layer_ns = LayerOfReplay(trace);
+  return timing;
 }
 
 PredictedTimes PredictTimes(const ReplayResult& result) {

@@ -27,9 +27,13 @@ struct SimulatedRun {
   std::string policy;  // as ChoosePolicy, or kBelady
   std::string admission = "always";
   std::string prefetch = "none";  // kSlots
-  uint64_t budget_bytes = 0;      // of experts
-  bool is_recorded_budget = false;
-  int layer_floor = -1;  // kSlots
+  uint64_t budget_bytes = 0;      // of experts; in RAM
+  // kSlots: as SlotOptions.
+  uint64_t vram_budget_bytes = 0;
+  std::string vram_policy;
+  PlaceRule place = PlaceRule::kAuto;
+  bool is_recorded_budget = false;  // both are
+  int layer_floor = -1;             // kSlots
   std::vector<Setting> settings;
 };
 
@@ -58,6 +62,14 @@ absl::StatusOr<std::vector<ReplayResult>> Simulate(const Trace& trace,
                                                    absl::Span<const SimulatedRun> runs,
                                                    const SimulationOptions& options,
                                                    const TimingModel& timing);
+
+// As FitTiming. Of a run with VRAM no step says how long a layer takes without its experts, which
+// the device computes beside the processor: there it is the time with which a replay of the run
+// takes as long as the run did.
+TimingModel FitTimingByReplay(const Trace& trace, const TimingOptions& options);
+
+// The run that was recorded, as far as its header says.
+SimulatedRun RecordedRunOf(const TraceHeader& header);
 
 // Predicted, of steps that only decode; 0 where there is none.
 struct PredictedTimes {

@@ -11,9 +11,9 @@
 #include "base/status.h"
 #include "cache/expert_cache.h"
 #include "io/modelled_reader.h"
-#include "model/expert_batch.h"
+#include "kernels/device_args.h"
 #include "prefetch/prefetcher.h"
-#include "runtime/usage_profile.h"
+#include "runtime/simulation/replayed_machine.h"
 #include "runtime/warm_start.h"
 
 namespace stoker {
@@ -71,6 +71,22 @@ int CountPlaces(const Trace& trace) {
   return std::max(1, places.count());
 }
 
+// What experts are placed by: as recorded, as far as nothing else was given.
+LinkRates RatesOf(const Trace& trace, const TimingModel& timing) {
+  LinkRates rates = trace.links.value_or(LinkRates());
+  const auto set = [](const TimingModel::Value& value, double& rate, double& beside) {
+    if (rate > 0 && !value.is_given()) return;
+    beside *= rate > 0 ? value.value / rate : 0;
+    rate = value.value;
+  };
+  double none = 0;
+  set(timing.expert_rate, rates.host, rates.host_beside_copy);
+  set(timing.copy_in_rate, rates.copy_in, rates.copy_beside_host);
+  set(timing.copy_out_rate, rates.copy_out, none);
+  set(timing.device_rate, rates.device, none);
+  return rates;
+}
+
 class SlotStore {
  public:
   SlotStore(const Trace& trace, const UseStream& stream, const SlotOptions& options,
@@ -78,46 +94,40 @@ class SlotStore {
       : trace_(trace), stream_(stream), options_(options), timing_(timing) {}
 
   // Starts with nothing resident.
-  absl::Status Restart() {
-    prefetcher_.reset();
-    cache_.reset();
-    reader_.reset();
-    const ExpertCatalog catalog = CatalogOf(trace_.header);
-    ASSIGN_OR_RETURN(const CachePlan plan, PlanSlots(trace_, options_));
-    ModelledReader::ModelOptions model;
-    model.rate = timing_.drive_rate.value;
-    model.latency_ns = std::llround(timing_.drive_latency_ns.value);
-    model.alignments = AlignmentsOf(trace_.header);
-    const size_t file_count = model.alignments.size();
-    reader_ = std::make_unique<ModelledReader>(model, clock_, nullptr);
-    for (size_t file = 0; file < file_count; ++file) RETURN_IF_ERROR(reader_->AddFile("").status());
-    CacheOptions cache;
-    cache.tiers.push_back({.budget_bytes = plan.arena_bytes,
-                           .policy = options_.policy,
-                           .admission = options_.admission});
-    cache.layer_floor = options_.layer_floor;
-    cache.verify_hashes = false;
-    cache.addresses_only = true;
-    cache.settings = options_.settings;
-    cache.profile = options_.profile;
-    ASSIGN_OR_RETURN(PrefetchChoice prefetch, ChoosePrefetch(options_.prefetch, options_.settings));
-    cache.hint_loads_max = prefetch.loads_max;
-    if (is_warm()) cache.hint_loads_max = std::max(cache.hint_loads_max, kWarmLoadsMax);
-    ASSIGN_OR_RETURN(cache_, ExpertCache::Create(catalog, plan, cache, *reader_, clock_, nullptr));
-    if (is_warm()) cache_->Warm(HotnessOrder(options_.profile));
-    return prefetch.is_none() ? absl::OkStatus() : AddPrefetcher(catalog, std::move(prefetch));
-  }
-
+  absl::Status Restart();
   absl::Status RunStep(int64_t step);
   ReplayResult Take() && { return std::move(result_); }
 
  private:
-  bool is_warm() const { return !options_.profile.empty() && !options_.cold_per_prompt; }
+  // A request of a step, or what would have been one of a layer that the device holds.
+  struct Asked {
+    const TraceRouting* routing = nullptr;
+    int64_t request = 0;
+  };
+
+  absl::Status MakeReader();
+  CacheOptions OptionsOf(const CachePlan& plan, const PrefetchChoice& prefetch) const;
+  // As the engine starts: what it was used for before, and what fits, in the background.
+  WarmStart Start() const {
+    const bool keeps_profile = !options_.profile.empty();
+    return {.uses = options_.profile, .filled = keeps_profile ? TierKind::kRam : TierKind::kVram};
+  }
   absl::Status AddPrefetcher(const ExpertCatalog& catalog, PrefetchChoice choice);
-  absl::Status RunRequest(const TraceStep& step, int64_t index, int64_t request);
-  void PassRouting(const TraceRouting& routing, int layer);
+  absl::Status RunRequest(const TraceStep& step, const Asked& asked);
+  bool RunResident(const Asked& asked, int64_t step_rows);
+  void TellResident();
+  void Count(const CacheCounts& before, bool is_prompt);
+  int LayerOf(const Asked& asked) const {
+    return trace_.header.layers[asked.routing->layer_index].layer;
+  }
+  void FindExperts(const Asked& asked);
+  void PassRouting(const TraceRouting& routing);
   void PassLookaheads(const TraceStep& step, int32_t layer_index);
-  absl::Status Compute(int32_t layer_index);
+  ReplayedMachine::Layer WorkOf(const Asked& asked) const {
+    return {.layer = LayerOf(asked),
+            .expert_bytes = stream_.bytes_of_layer[asked.routing->layer_index],
+            .rows = rows_by_expert_};
+  }
 
   const Trace& trace_;
   const UseStream& stream_;
@@ -125,12 +135,68 @@ class SlotStore {
   const TimingModel& timing_;
   VirtualClock clock_;
   std::unique_ptr<ModelledReader> reader_;
+  std::unique_ptr<ReplayedMachine> machine_;
   std::unique_ptr<ExpertCache> cache_;
   std::unique_ptr<Prefetcher> prefetcher_;  // null without a predictor
   SequencePlaces places_;
+  std::vector<int32_t> ids_;  // passed to the prefetcher
+  // Of the request that is looked at: its experts, each one's rows, and those by expert.
   std::vector<int32_t> experts_;
+  std::vector<int32_t> rows_;
+  std::vector<int32_t> rows_by_expert_;
+  std::vector<Asked> untold_;  // of layers that the device holds, until the processor hears of them
   ReplayResult result_;
 };
+
+absl::Status SlotStore::MakeReader() {
+  ModelledReader::ModelOptions model;
+  model.rate = timing_.drive_rate.value;
+  model.latency_ns = std::llround(timing_.drive_latency_ns.value);
+  model.alignments = AlignmentsOf(trace_.header);
+  const size_t file_count = model.alignments.size();
+  reader_ = std::make_unique<ModelledReader>(model, clock_, nullptr);
+  for (size_t file = 0; file < file_count; ++file) RETURN_IF_ERROR(reader_->AddFile("").status());
+  return absl::OkStatus();
+}
+
+CacheOptions SlotStore::OptionsOf(const CachePlan& plan, const PrefetchChoice& prefetch) const {
+  CacheOptions cache;
+  if (machine_->device() != nullptr) {
+    cache.tiers.push_back(
+        {.kind = TierKind::kVram,
+         .budget_bytes = plan.vram_bytes,
+         .policy = options_.vram_policy.empty() ? options_.policy : options_.vram_policy});
+    cache.device = machine_->device();
+    cache.place = options_.place;
+    cache.rates = RatesOf(trace_, timing_);
+  }
+  cache.tiers.push_back({.budget_bytes = plan.arena_bytes + plan.staging_bytes,
+                         .policy = options_.policy,
+                         .admission = options_.admission});
+  cache.layer_floor = options_.layer_floor;
+  cache.verify_hashes = false;
+  cache.addresses_only = true;
+  cache.settings = options_.settings;
+  cache.profile = options_.profile;
+  cache.hint_loads_max = prefetch.loads_max;
+  if (!options_.cold_per_prompt) PrepareWarmStart(Start(), plan, cache);
+  return cache;
+}
+
+absl::Status SlotStore::Restart() {
+  prefetcher_.reset();
+  cache_.reset();
+  machine_.reset();
+  const ExpertCatalog catalog = CatalogOf(trace_.header);
+  ASSIGN_OR_RETURN(const CachePlan plan, PlanSlots(trace_, options_));
+  RETURN_IF_ERROR(MakeReader());
+  ASSIGN_OR_RETURN(machine_, ReplayedMachine::Create(timing_, plan.vram_bytes, clock_));
+  ASSIGN_OR_RETURN(PrefetchChoice prefetch, ChoosePrefetch(options_.prefetch, options_.settings));
+  ASSIGN_OR_RETURN(cache_, ExpertCache::Create(catalog, plan, OptionsOf(plan, prefetch), *reader_,
+                                               clock_, nullptr));
+  if (!options_.cold_per_prompt) BeginWarmStart(Start(), *cache_);
+  return prefetch.is_none() ? absl::OkStatus() : AddPrefetcher(catalog, std::move(prefetch));
+}
 
 // A step has requests of one phase.
 absl::Status SlotStore::RunStep(int64_t step) {
@@ -146,25 +212,37 @@ absl::Status SlotStore::RunStep(int64_t step) {
   }
   const int64_t end = stream_.end_request(step);
   for (int64_t request = flat.first_request; request < end; ++request) {
-    RETURN_IF_ERROR(RunRequest(recorded, request - flat.first_request, request));
+    const int64_t index = recorded.routings.first + request - flat.first_request;
+    RETURN_IF_ERROR(RunRequest(recorded, {&trace_.routings[index], request}));
   }
+  RETURN_IF_ERROR(machine_->Await());
+  TellResident();
   if (prefetcher_ != nullptr) prefetcher_->EndStep();
-  if (is_warm()) cache_->IssueHints();
-  const CacheCounts& after = cache_->counts();
-  const uint64_t hits = after.hits - before.hits;
-  const uint64_t misses = after.misses - before.misses;
-  PhaseCounts& counts = flat.is_prompt ? result_.prompt : result_.decode;
-  counts.accesses += hits + misses;
-  counts.hits += hits;
-  counts.misses += misses;
-  counts.read_bytes += after.read_bytes - before.read_bytes;
-  result_.hint_bytes += after.hints.issued_bytes - before.hints.issued_bytes;
-  result_.steps.push_back(
-      {.hits = static_cast<uint32_t>(hits), .misses = static_cast<uint32_t>(misses)});
+  cache_->IssueHints();
+  Count(before, flat.is_prompt);
   if (flat.is_prompt || flat.decode_rows == 0) return absl::OkStatus();
   result_.step_ns.push_back(clock_.NowNs() - start_ns);
   result_.decode_rows += flat.decode_rows;
   return absl::OkStatus();
+}
+
+void SlotStore::Count(const CacheCounts& before, bool is_prompt) {
+  const CacheCounts& after = cache_->counts();
+  const uint64_t hits = after.hits - before.hits;
+  const uint64_t vram_hits = after.vram_hits - before.vram_hits;
+  const uint64_t misses = after.misses - before.misses;
+  PhaseCounts& counts = is_prompt ? result_.prompt : result_.decode;
+  counts.accesses += hits + misses;
+  counts.hits += hits;
+  counts.vram_hits += vram_hits;
+  counts.misses += misses;
+  counts.read_bytes += after.read_bytes - before.read_bytes;
+  counts.copied_in_bytes += after.copied_in_bytes - before.copied_in_bytes;
+  counts.copied_out_bytes += after.copied_out_bytes - before.copied_out_bytes;
+  result_.hint_bytes += after.hints.issued_bytes - before.hints.issued_bytes;
+  result_.steps.push_back({.hits = static_cast<uint32_t>(hits),
+                           .vram_hits = static_cast<uint32_t>(vram_hits),
+                           .misses = static_cast<uint32_t>(misses)});
 }
 
 absl::Status SlotStore::AddPrefetcher(const ExpertCatalog& catalog, PrefetchChoice choice) {
@@ -187,13 +265,15 @@ absl::Status SlotStore::AddPrefetcher(const ExpertCatalog& catalog, PrefetchChoi
   return absl::OkStatus();
 }
 
-void SlotStore::PassRouting(const TraceRouting& routing, int layer) {
-  experts_.assign(trace_.ids.begin() + routing.first_id,
-                  trace_.ids.begin() + routing.first_id + routing.id_count);
-  prefetcher_->OnRouting(layer, routing.top_k, experts_);
+void SlotStore::PassRouting(const TraceRouting& routing) {
+  if (prefetcher_ == nullptr) return;
+  ids_.assign(trace_.ids.begin() + routing.first_id,
+              trace_.ids.begin() + routing.first_id + routing.id_count);
+  prefetcher_->OnRouting(trace_.header.layers[routing.layer_index].layer, routing.top_k, ids_);
 }
 
 void SlotStore::PassLookaheads(const TraceStep& step, int32_t layer_index) {
+  if (prefetcher_ == nullptr) return;
   const int layer = trace_.header.layers[layer_index].layer;
   const int layers_max = prefetcher_->lookahead_layers(layer);
   for (int64_t i = 0; i < step.lookaheads.count; ++i) {
@@ -202,43 +282,57 @@ void SlotStore::PassLookaheads(const TraceStep& step, int32_t layer_index) {
     if (guess.target_index - layer_index > layers_max) continue;
     const int target_layer = trace_.header.layers[guess.target_index].layer;
     if (!prefetcher_->wants_lookahead(target_layer)) continue;
-    experts_.assign(trace_.guesses.begin() + guess.first_id,
-                    trace_.guesses.begin() + guess.first_id + guess.id_count);
-    prefetcher_->OnLookahead(layer, target_layer, guess.count, experts_, /*spent_ns=*/0);
+    ids_.assign(trace_.guesses.begin() + guess.first_id,
+                trace_.guesses.begin() + guess.first_id + guess.id_count);
+    prefetcher_->OnLookahead(layer, target_layer, guess.count, ids_, /*spent_ns=*/0);
   }
 }
 
-// The `index`th of the step, as the model's mixture goes about it.
-absl::Status SlotStore::RunRequest(const TraceStep& step, int64_t index, int64_t request) {
-  const int32_t layer_index = stream_.requests[request].layer_index;
-  const int layer = trace_.header.layers[layer_index].layer;
-  clock_.AdvanceNs(std::llround(timing_.layer_ns.value));
-  if (prefetcher_ != nullptr) {
-    PassRouting(trace_.routings[step.routings.first + index], layer);
+void SlotStore::FindExperts(const Asked& asked) {
+  const int32_t layer_index = asked.routing->layer_index;
+  rows_by_expert_.assign(static_cast<size_t>(trace_.header.layers[layer_index].expert_count), 0);
+  for (int64_t i = 0; i < asked.routing->id_count; ++i) {
+    ++rows_by_expert_[trace_.ids[asked.routing->first_id + i]];
   }
   experts_.clear();
-  for (const ExpertKey key : stream_.uses_of(request)) {
+  rows_.clear();
+  for (const ExpertKey key : stream_.uses_of(asked.request)) {
     experts_.push_back(key - stream_.first_keys[layer_index]);
+    rows_.push_back(rows_by_expert_[static_cast<size_t>(experts_.back())]);
   }
-  RETURN_IF_ERROR(cache_->Request(layer, experts_));
-  if (prefetcher_ != nullptr) PassLookaheads(step, layer_index);
-  return Compute(layer_index);
 }
 
-// As the model's mixture takes them: what is there, computed together, then let go.
-absl::Status SlotStore::Compute(int32_t layer_index) {
-  const int layer = trace_.header.layers[layer_index].layer;
-  ExpertRef held[kHeldExpertsMax];
-  const int held_max = std::min(kHeldExpertsMax, cache_->pins_max(layer));
-  for (;;) {
-    ASSIGN_OR_RETURN(const int count,
-                     cache_->Collect(absl::MakeSpan(held, static_cast<size_t>(held_max)),
-                                     ExpertProvider::Wait::kUntilOne));
-    if (count == 0) return absl::OkStatus();
-    clock_.AdvanceNs(
-        timing_.ExpertNs(stream_.bytes_of_layer[layer_index] * static_cast<uint64_t>(count)));
-    for (int i = 0; i < count; ++i) held[i].Release();
+// As the model's mixture goes about it.
+absl::Status SlotStore::RunRequest(const TraceStep& step, const Asked& asked) {
+  machine_->BeginLayer();
+  if (RunResident(asked, step.rows.count)) return absl::OkStatus();
+  RETURN_IF_ERROR(machine_->Await());
+  TellResident();
+  PassRouting(*asked.routing);
+  FindExperts(asked);
+  RETURN_IF_ERROR(cache_->Request(LayerOf(asked), experts_, rows_));
+  PassLookaheads(step, asked.routing->layer_index);
+  return machine_->Compute(WorkOf(asked), *cache_);
+}
+
+// Whether the device computes the layer by itself: then the processor hears of it later.
+bool SlotStore::RunResident(const Asked& asked, int64_t step_rows) {
+  if (machine_->device() == nullptr) return false;
+  if (step_rows * asked.routing->top_k > kGroupedPairsMax) return false;
+  if (cache_->Resident(LayerOf(asked)).parts == nullptr) return false;
+  FindExperts(asked);
+  machine_->ComputeResident(WorkOf(asked), static_cast<int>(experts_.size()));
+  untold_.push_back(asked);
+  return true;
+}
+
+void SlotStore::TellResident() {
+  for (const Asked& asked : untold_) {
+    PassRouting(*asked.routing);
+    FindExperts(asked);
+    cache_->NoteUses(LayerOf(asked), experts_, rows_);
   }
+  untold_.clear();
 }
 
 }  // namespace
@@ -261,17 +355,15 @@ ExpertCatalog CatalogOf(const TraceHeader& header) {
 
 absl::StatusOr<CachePlan> PlanSlots(const Trace& trace, const SlotOptions& options) {
   const TraceHeader& header = trace.header;
-  ASSIGN_OR_RETURN(CachePlan plan, PlanCache(CatalogOf(header), {.ram_bytes = options.budget_bytes},
-                                             ExpertsOfToken(trace), AlignmentsOf(header)));
+  const CacheBudget budget = {.ram_bytes = options.budget_bytes,
+                              .vram_bytes = options.vram_budget_bytes,
+                              .has_device = options.vram_budget_bytes > 0};
+  ASSIGN_OR_RETURN(CachePlan plan, PlanCache(CatalogOf(header), budget, ExpertsOfToken(trace),
+                                             AlignmentsOf(header)));
   if (!options.is_recorded_budget || header.slot_counts.empty()) return plan;
-  CHECK(header.slot_counts.size() == plan.classes.size());
-  plan.arena_bytes = 0;
-  for (size_t c = 0; c < plan.classes.size(); ++c) {
-    plan.classes[c].slot_count = header.slot_counts[c];
-    plan.arena_bytes +=
-        plan.classes[c].slot_bytes * static_cast<uint64_t>(plan.classes[c].slot_count);
-  }
-  return plan;
+  const bool has_vram = options.vram_budget_bytes > 0;
+  return WithSlots(std::move(plan), header.slot_counts,
+                   has_vram ? header.vram_slot_counts : std::vector<int64_t>());
 }
 
 absl::StatusOr<ReplayResult> ReplaySlots(const Trace& trace, const UseStream& stream,

@@ -18,7 +18,7 @@ struct Sums {
   double wall_ns = 0;
   double waits_ns = 0;  // for drive and copies
   double expert_ns = 0;
-  double expert_bytes = 0;
+  double expert_bytes = 0;  // that the processor computed
   double read_bytes = 0;
   double drive_busy_ns = 0;
   double layers = 0;  // steps x layers with routed experts
@@ -44,10 +44,13 @@ Sums SumDecoding(const Trace& trace) {
     sums.expert_ns += Cost(step, Cause::kExpertCompute);
     sums.read_bytes += static_cast<double>(step.read_bytes);
     sums.drive_busy_ns += static_cast<double>(step.drive_busy_ns);
+    const auto experts = static_cast<double>(step.host_experts + step.device_experts);
+    const double host_share =
+        experts > 0 ? static_cast<double>(step.host_experts) / experts : 1;  // of the bytes, about
     for (int64_t i = 0; i < step.routings.count; ++i) {
       const TraceRouting& routing = trace.routings[step.routings.first + i];
       sums.expert_bytes +=
-          static_cast<double>(routing.id_count) *
+          host_share * static_cast<double>(routing.id_count) *
           static_cast<double>(trace.header.layers[routing.layer_index].expert_bytes);
       sums.layers += 1;
     }
@@ -68,6 +71,14 @@ std::string_view NameOf(Value::Source source) {
   return kNames[static_cast<size_t>(source)];
 }
 
+std::string RateText(const Value& rate) {
+  return fmt::format("{} ({})", FormatRate(rate.value), NameOf(rate.source));
+}
+
+std::string DurationText(const Value& ns) {
+  return fmt::format("{} ({})", FormatDuration(std::llround(ns.value)), NameOf(ns.source));
+}
+
 }  // namespace
 
 int64_t TimingModel::DriveNs(uint64_t read_bytes) const {
@@ -78,6 +89,11 @@ int64_t TimingModel::DriveNs(uint64_t read_bytes) const {
 
 int64_t TimingModel::ExpertNs(uint64_t bytes) const {
   return std::llround(static_cast<double>(bytes) * 1e9 / expert_rate.value);
+}
+
+int64_t TimingModel::DeviceNs(uint64_t bytes) const {
+  return std::llround(device_latency_ns.value +
+                      static_cast<double>(bytes) * 1e9 / device_rate.value);
 }
 
 int64_t TimingModel::LayerNs(const LayerWork& work) const {
@@ -96,23 +112,32 @@ TimingModel FitTiming(const Trace& trace, const TimingOptions& options) {
   if (timing.drive_rate.source == Value::Source::kTrace && !options.drive_latency_ns.has_value()) {
     timing.drive_latency_ns = {0, Value::Source::kTrace};
   }
-  Choose(options.expert_rate, ratio(sums.expert_bytes * 1e9, sums.expert_ns), timing.expert_rate);
+  const LinkRates links = trace.links.value_or(LinkRates());
+  const double expert_rate = ratio(sums.expert_bytes * 1e9, sums.expert_ns);
+  Choose(options.expert_rate, expert_rate > 0 ? expert_rate : links.host, timing.expert_rate);
   Choose(options.layer_ns, ratio(sums.wall_ns - sums.waits_ns - sums.expert_ns, sums.layers),
          timing.layer_ns);
+  Choose(options.copy_in_rate, links.copy_in, timing.copy_in_rate);
+  Choose(options.copy_out_rate, links.copy_out, timing.copy_out_rate);
+  Choose(options.copy_latency_ns, 0, timing.copy_latency_ns);
+  Choose(options.device_rate, links.device, timing.device_rate);
+  Choose(options.device_latency_ns, 0, timing.device_latency_ns);
   return timing;
 }
 
 std::string FormatTiming(const TimingModel& timing) {
-  const auto duration = [](const Value& value) {
-    return FormatDuration(std::llround(value.value));
-  };
-  return fmt::format(
-      "drive {} ({}) after {} ({}), experts computed at {} ({}), {} a layer for the "
-      "rest ({})",
-      FormatRate(timing.drive_rate.value), NameOf(timing.drive_rate.source),
-      duration(timing.drive_latency_ns), NameOf(timing.drive_latency_ns.source),
-      FormatRate(timing.expert_rate.value), NameOf(timing.expert_rate.source),
-      duration(timing.layer_ns), NameOf(timing.layer_ns.source));
+  return fmt::format("drive {} after {}, experts computed at {}, {} a layer for the rest ({})",
+                     RateText(timing.drive_rate), DurationText(timing.drive_latency_ns),
+                     RateText(timing.expert_rate),
+                     FormatDuration(std::llround(timing.layer_ns.value)),
+                     NameOf(timing.layer_ns.source));
+}
+
+std::string FormatDeviceTiming(const TimingModel& timing) {
+  return fmt::format("copies to the device {}, from it {}, after {}, experts there at {} after {}",
+                     RateText(timing.copy_in_rate), RateText(timing.copy_out_rate),
+                     DurationText(timing.copy_latency_ns), RateText(timing.device_rate),
+                     DurationText(timing.device_latency_ns));
 }
 
 }  // namespace stoker

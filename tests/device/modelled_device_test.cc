@@ -372,5 +372,18 @@ TEST_F(ModelledDeviceDeathTest, KernelOutsideOfWhatWasTakenIsFound) {
 }
 #endif
 
+TEST_F(ModelledDeviceTest, WorkThatIsOnlyTimedTakesItsTimeAndTouchesNothing) {
+  DeviceOptions options = kOptions;
+  options.modelled_times_only = true;
+  const auto timed = *MakeModelledDevice(options, &clock_);
+  const DeviceBuffer memory = *timed->Take(1000);
+  timed->CopyOut(Stream::kCompute, host_, memory.data(), 1000);
+  Enqueue(*timed, Stream::kCompute, Note{.notes = &notes_, .value = 1}, 1000);
+  ASSERT_TRUE(timed->Await(timed->Record(Stream::kCompute)).ok());
+  EXPECT_EQ(clock_.NowNs(), 100 + 2000 + 30 + 500);
+  EXPECT_THAT(host_, Each(std::byte{1}));
+  EXPECT_TRUE(notes_.empty());
+}
+
 }  // namespace
 }  // namespace stoker

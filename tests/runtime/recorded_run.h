@@ -63,8 +63,9 @@ struct RecordedRun {
   std::vector<StepRecord> steps;  // what the engine said of each
 };
 
-// What the engine was opened with, into the header.
-inline void DescribeStore(const Engine& engine, const EngineOptions& options, TraceHeader& header) {
+// What the engine was opened with, as a trace has it.
+inline void DescribeStore(const Engine& engine, const EngineOptions& options, Trace& trace) {
+  TraceHeader& header = trace.header;
   header.format = "stoker";
   header.catalog = engine.spec().experts;
   header.top_k = engine.spec().config.experts_used;
@@ -77,21 +78,28 @@ inline void DescribeStore(const Engine& engine, const EngineOptions& options, Tr
   EXPECT_TRUE(reader.ok() && reader->reader->AddFile(options.model_path).ok());
   header.alignments = {reader->reader->alignment(0)};
   const CachePlan& plan = engine.info().plan.cache;
-  header.budget_bytes = plan.arena_bytes;
+  header.budget_bytes = plan.arena_bytes + plan.staging_bytes;
   for (const SlotClass& c : plan.classes) header.slot_counts.push_back(c.slot_count);
+  header.vram_budget_bytes = plan.vram_bytes;
+  for (const SlotClass& c : plan.vram_classes) header.vram_slot_counts.push_back(c.slot_count);
+  trace.links = engine.info().links;
   header.policy = options.policy;
   header.admission = options.admission;
+  header.prefetch = options.prefetch;
   header.layer_floor = options.layer_floor;
+  if (engine.info().device.empty()) return;
+  header.vram_policy = options.vram_policy_or_policy();
+  header.place = NameOf(engine.info().place);
 }
 
 // Runs the sequences together, each of `tokens_max` tokens.
 inline RecordedRun RecordRun(const EngineOptions& options, int sequence_count, int tokens_max,
-                             Engine::Parts parts = {}) {
+                             Engine::Parts parts = {}, std::vector<TokenId> prompt = {}) {
   TraceListener listener;
   parts.observer = &listener;
   const auto engine = OpenOrDie(options, parts);
-  DescribeStore(*engine, options, listener.trace.header);
-  const std::vector<TokenId> prompt = PromptIds(*engine);
+  DescribeStore(*engine, options, listener.trace);
+  if (prompt.empty()) prompt = PromptIds(*engine);
   for (int i = 0; i < sequence_count; ++i) {
     const std::vector<TokenId> part(prompt.begin(), prompt.end() - 7 * i);
     EXPECT_TRUE(engine->Add(GreedyRequest(part, tokens_max)).ok());

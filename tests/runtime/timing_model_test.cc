@@ -75,5 +75,31 @@ TEST(FitTiming, PrefersWhatIsGiven) {
   EXPECT_EQ(timing.expert_rate.source, TimingModel::Value::Source::kTrace);
 }
 
+TEST(TimingModel, AGroupOnTheDeviceIsStartedAndComputed) {
+  TimingModel timing;
+  timing.device_rate.value = 1e9;
+  timing.device_latency_ns.value = 70;
+  EXPECT_EQ(timing.DeviceNs(1000), 1070);
+}
+
+TEST(FitTiming, TakesTheDeviceAndItsLinkFromWhatTheRunMeasured) {
+  Trace trace = TraceWithTimes();
+  trace.steps[1].host_experts = 1;
+  trace.steps[1].device_experts = 3;
+  trace.links = LinkRates{.host = 5e9, .copy_in = 8e9, .copy_out = 7e9, .device = 4e11};
+  TimingModel timing = FitTiming(trace, {.copy_out_rate = 6e9});
+  EXPECT_DOUBLE_EQ(timing.expert_rate.value, 2.5e8);  // one of the four experts in 4000 ns
+  EXPECT_EQ(timing.copy_in_rate.value, 8e9);
+  EXPECT_EQ(timing.copy_in_rate.source, TimingModel::Value::Source::kTrace);
+  EXPECT_EQ(timing.copy_out_rate.value, 6e9);
+  EXPECT_TRUE(timing.copy_out_rate.is_given());
+  EXPECT_EQ(timing.device_rate.value, 4e11);
+  EXPECT_EQ(timing.device_latency_ns.source, TimingModel::Value::Source::kAssumed);
+  EXPECT_NE(FormatDeviceTiming(timing).find("from it 6.00 GB/s (given)"), std::string::npos)
+      << FormatDeviceTiming(timing);
+  trace.steps[1].host_experts = 0;
+  EXPECT_EQ(FitTiming(trace, {}).expert_rate.value, 5e9);  // it computed none
+}
+
 }  // namespace
 }  // namespace stoker

@@ -281,6 +281,25 @@ TEST_F(TraceFileTest, WhatWasRecordedIsWhatIsRead) {
   }
 }
 
+TEST_F(TraceFileTest, WhatExpertsArePlacedByIsRead) {
+  TraceHeader header = HeaderOf(4, false);
+  header.place = "copy";
+  const LinkRates links = {.host = 3e9, .copy_in = 2e10, .copy_beside_host = 1e10, .device = 9e11};
+  RandomRun run(1, header);
+  {
+    const auto recorder = Record(header, run.clock());
+    recorder->AddLinks(links);
+    run.Step(*recorder, 2);
+  }
+  const auto trace = ReadTrace(path());
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  EXPECT_EQ(trace->header.place, "copy");
+  ASSERT_TRUE(trace->links.has_value());
+  for (double LinkRates::*const rate : kLinkRateFields) {
+    EXPECT_EQ((*trace->links).*rate, links.*rate);
+  }
+}
+
 TEST_F(TraceFileTest, StepsLargerThanTheBufferAreRecordedWhole) {
   for (const int expert_count : {200, 400}) {
     RandomRun run(7, HeaderOf(expert_count, true));
