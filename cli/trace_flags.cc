@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "base/status.h"
 #include "base/units.h"
 #include "cli/parameter_flags.h"
 #include "runtime/choices.h"
+#include "runtime/options.h"
 #include "runtime/usage_profile.h"
 
 namespace stoker {
@@ -44,25 +46,25 @@ absl::Status ReadMicroseconds(std::string_view flag, double value, std::optional
   return absl::OkStatus();
 }
 
-// "25%" of `total_bytes`, or bytes.
-absl::StatusOr<uint64_t> ParseBudget(std::string_view text, const Trace& trace) {
+// A share of all experts, or bytes, above 0.
+absl::StatusOr<uint64_t> ParseBudget(std::string_view flag, std::string_view text,
+                                     const Trace& trace) {
   constexpr std::string_view kAllowed = "a share of all experts such as 25%, or bytes such as 4GiB";
   const uint64_t total_bytes = trace.header.total_expert_bytes();
   if (text.ends_with('%')) {
     double percent = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size() - 1, percent);
     const bool is_number = error == std::errc() && end == text.data() + text.size() - 1;
-    if (!is_number || !(percent > 0) || percent > 100)
-      return NotAllowed("--budget", text, kAllowed);
+    if (!is_number || !(percent > 0) || percent > 100) return NotAllowed(flag, text, kAllowed);
     return static_cast<uint64_t>(std::llround(percent / 100 * static_cast<double>(total_bytes)));
   }
   const absl::StatusOr<uint64_t> bytes = ParseBytes(text);
-  if (!bytes.ok() || *bytes == 0) return NotAllowed("--budget", text, kAllowed);
+  if (!bytes.ok() || *bytes == 0) return NotAllowed(flag, text, kAllowed);
   if (!KnowsExpertBytes(trace)) {
     return absl::InvalidArgumentError(fmt::format(
-        "--budget is {}, but the trace does not say how large experts are\n  try: a share such as "
-        "25%, or --expert-bytes too",
-        text));
+        "{} is {}, but the trace does not say how large experts are\n  try: a share such as 25%, "
+        "or --expert-bytes too",
+        flag, text));
   }
   return *bytes;
 }
@@ -118,6 +120,29 @@ void TraceFlags::Declare(CLI::App& app) {
   DeclareParameterFlags(app, TunableRows(), settings);
 }
 
+void TraceFlags::DeclareVram(CLI::App& app) {
+  takes_vram_ = true;
+  app.add_option("--vram", vram,
+                 "slots: VRAM for experts beside --budget, each with each: shares or bytes, or 0; "
+                 "default: as recorded");
+  app.add_option("--vram-policy", vram_policy, "Policy of experts in VRAM; default: as in RAM");
+  app.add_option("--place", place,
+                 "Who computes the experts in RAM, with VRAM: as of stoker run; default: as "
+                 "recorded");
+  const std::string group = "Timing";
+  app.add_option("--copy-in", copy_in, "Rate of copies to the device, as 24GB/s")->group(group);
+  app.add_option("--copy-out", copy_out, "Rate of copies from the device")->group(group);
+  app.add_option("--copy-latency-us", copy_latency_us, "Microseconds before a copy's first byte")
+      ->default_str("")
+      ->group(group);
+  app.add_option("--device-rate", device_rate, "Bytes of experts that the device computes a second")
+      ->group(group);
+  app.add_option("--device-latency-us", device_latency_us,
+                 "Microseconds to start a group of experts on the device")
+      ->default_str("")
+      ->group(group);
+}
+
 absl::Status TraceFlags::Check() {
   const StoreKind kinds[] = {StoreKind::kAuto, StoreKind::kPool, StoreKind::kSlots};
   const auto* const kind = std::find_if(std::begin(kinds), std::end(kinds),
@@ -137,6 +162,12 @@ absl::Status TraceFlags::Check() {
   RETURN_IF_ERROR(ReadRate("--expert-rate", expert_rate, timing_.expert_rate));
   RETURN_IF_ERROR(
       ReadMicroseconds("--drive-latency-us", drive_latency_us, timing_.drive_latency_ns));
+  RETURN_IF_ERROR(ReadRate("--copy-in", copy_in, timing_.copy_in_rate));
+  RETURN_IF_ERROR(ReadRate("--copy-out", copy_out, timing_.copy_out_rate));
+  RETURN_IF_ERROR(ReadRate("--device-rate", device_rate, timing_.device_rate));
+  RETURN_IF_ERROR(ReadMicroseconds("--copy-latency-us", copy_latency_us, timing_.copy_latency_ns));
+  RETURN_IF_ERROR(
+      ReadMicroseconds("--device-latency-us", device_latency_us, timing_.device_latency_ns));
   return ReadMicroseconds("--layer-us", layer_us, timing_.layer_ns);
 }
 
@@ -154,30 +185,68 @@ absl::Status TraceFlags::SetExpertBytes(Trace& trace) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<SimulatedBudget>> TraceFlags::Budgets(const Trace& trace) const {
-  std::vector<SimulatedBudget> result;
-  const bool is_own = ResolveStore(trace, store_) == StoreKind::kSlots;
-  if (budgets.empty() && is_own && trace.header.budget_bytes > 0) {
-    const uint64_t vram_bytes = trace.header.vram_budget_bytes;
-    result.push_back(
-        {.bytes = trace.header.budget_bytes + vram_bytes, .is_recorded = vram_bytes == 0});
-    return result;
+// Those of --vram; without it the recorded one, or none.
+absl::StatusOr<std::vector<uint64_t>> TraceFlags::VramBudgets(const Trace& trace) const {
+  if (!takes_vram_ || ResolveStore(trace, store_) != StoreKind::kSlots) {
+    return std::vector<uint64_t>{0};
   }
-  ASSIGN_OR_RETURN(const std::vector<std::string> texts,
-                   SplitList("--budget", budgets.empty() ? kShares : std::string_view(budgets)));
+  if (vram.empty()) return std::vector<uint64_t>{trace.header.vram_budget_bytes};
+  std::vector<uint64_t> result;
+  ASSIGN_OR_RETURN(const std::vector<std::string> texts, SplitList("--vram", vram));
   for (const std::string& text : texts) {
-    ASSIGN_OR_RETURN(const uint64_t bytes, ParseBudget(text, trace));
-    result.push_back({.bytes = bytes, .is_recorded = bytes == trace.header.budget_bytes});
+    result.push_back(0);
+    if (text == "0") continue;
+    ASSIGN_OR_RETURN(result.back(), ParseBudget("--vram", text, trace));
   }
-  const auto is_less = [](const SimulatedBudget& a, const SimulatedBudget& b) {
-    return a.bytes < b.bytes;
-  };
-  std::sort(result.begin(), result.end(), is_less);
-  const auto is_same = [](const SimulatedBudget& a, const SimulatedBudget& b) {
-    return a.bytes == b.bytes;
-  };
-  result.erase(std::unique(result.begin(), result.end(), is_same), result.end());
   return result;
+}
+
+absl::StatusOr<std::vector<SimulatedBudget>> TraceFlags::Budgets(const Trace& trace) const {
+  const TraceHeader& header = trace.header;
+  std::vector<uint64_t> ram;
+  ASSIGN_OR_RETURN(const std::vector<uint64_t> vram_bytes, VramBudgets(trace));
+  const bool is_own = ResolveStore(trace, store_) == StoreKind::kSlots;
+  if (budgets.empty() && is_own && header.budget_bytes > 0) {
+    ram.push_back(header.budget_bytes + (takes_vram_ ? 0 : header.vram_budget_bytes));
+  } else {
+    ASSIGN_OR_RETURN(const std::vector<std::string> texts,
+                     SplitList("--budget", budgets.empty() ? kShares : std::string_view(budgets)));
+    for (const std::string& text : texts) {
+      ram.emplace_back();
+      ASSIGN_OR_RETURN(ram.back(), ParseBudget("--budget", text, trace));
+    }
+  }
+  std::vector<SimulatedBudget> result;
+  for (const uint64_t bytes : ram) {
+    for (const uint64_t in_vram : vram_bytes) {
+      const bool is_recorded = bytes == header.budget_bytes && in_vram == header.vram_budget_bytes;
+      result.push_back({.bytes = bytes, .vram_bytes = in_vram, .is_recorded = is_recorded});
+    }
+  }
+  const auto key = [](const SimulatedBudget& budget) {
+    return std::pair(budget.total_bytes(), budget.vram_bytes);
+  };
+  std::sort(result.begin(), result.end(),
+            [&](const auto& a, const auto& b) { return key(a) < key(b); });
+  result.erase(std::unique(result.begin(), result.end(),
+                           [&](const auto& a, const auto& b) { return key(a) == key(b); }),
+               result.end());
+  return result;
+}
+
+// What goes with budgets of VRAM.
+absl::Status TraceFlags::SetVram(Loaded& loaded) const {
+  const bool is_asked = !vram.empty() || !vram_policy.empty() || !place.empty();
+  if (is_asked && loaded.options.store == StoreKind::kPool) {
+    return absl::InvalidArgumentError(
+        "--vram, --vram-policy or --place is given, but a pool has no tiers\n  try: --store slots, "
+        "or leave it out");
+  }
+  loaded.vram_policy = vram_policy;
+  const std::string& rule = place.empty() ? loaded.trace.header.place : place;
+  if (rule.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(loaded.place, ParsePlaceRule(rule));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<uint32_t>> TraceFlags::Profile(const Trace& trace) const {
@@ -222,7 +291,9 @@ absl::StatusOr<TraceFlags::Loaded> TraceFlags::Load() const {
   loaded.options.cold_per_prompt = cold_per_prompt;
   loaded.options.threads = threads;
   ASSIGN_OR_RETURN(loaded.options.profile, Profile(loaded.trace));
-  loaded.timing = FitTiming(loaded.trace, timing_);
+  RETURN_IF_ERROR(SetVram(loaded));
+  loaded.timing = loaded.has_vram() ? FitTimingByReplay(loaded.trace, timing_)
+                                    : FitTiming(loaded.trace, timing_);
   return loaded;
 }
 
@@ -242,7 +313,9 @@ std::string DescribeSimulation(const TraceFlags::Loaded& loaded) {
               ? "store    a pool of bytes, each token's experts counted\n"
               : "store    stoker's own, each step's experts counted once\n";
   if (has_bytes) text += fmt::format("timing   {}\n", FormatTiming(loaded.timing));
-  if (header.vram_budget_bytes > 0) {
+  if (has_bytes && loaded.has_vram()) {
+    text += fmt::format("         {}\n", FormatDeviceTiming(loaded.timing));
+  } else if (header.vram_budget_bytes > 0) {
     text += "note     recorded with VRAM: replayed as one store, by default of both tiers' size\n";
   }
   if (!loaded.trace.notice.empty()) text += fmt::format("note     {}\n", loaded.trace.notice);

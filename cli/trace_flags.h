@@ -1,6 +1,7 @@
 // The flags of commands that replay traces, and what they give.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -18,13 +19,25 @@ class App;
 namespace stoker {
 
 struct SimulatedBudget {
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // in RAM
+  uint64_t vram_bytes = 0;
   bool is_recorded = false;
+
+  uint64_t total_bytes() const { return bytes + vram_bytes; }
 };
 
 struct TraceFlags {
   std::string path;
   std::string budgets;  // empty: the recorded one, or a few shares
+  // Where VRAM can be simulated; empty: as recorded, where budgets are, else as `policy`.
+  std::string vram;
+  std::string vram_policy;
+  std::string place;
+  std::string copy_in;
+  std::string copy_out;
+  std::string device_rate;
+  double copy_latency_us = -1;
+  double device_latency_us = -1;
   std::string store = "auto";
   std::string profile;
   std::string drive;
@@ -39,6 +52,8 @@ struct TraceFlags {
   std::vector<Setting> settings;
 
   void Declare(CLI::App& app);
+  // Those of VRAM too; without, what was recorded with it is replayed as one store of both tiers.
+  void DeclareVram(CLI::App& app);
   // InvalidArgument naming flag, value and range.
   absl::Status Check();
 
@@ -48,6 +63,13 @@ struct TraceFlags {
     TimingModel timing;
     std::vector<SimulatedBudget> budgets;  // ascending
     int layer_floor = -1;
+    std::string vram_policy;  // empty: as the policy in RAM
+    PlaceRule place = PlaceRule::kAuto;
+
+    bool has_vram() const {
+      return std::any_of(budgets.begin(), budgets.end(),
+                         [](const SimulatedBudget& budget) { return budget.vram_bytes > 0; });
+    }
   };
   // Reads the trace and resolves what depends on it.
   absl::StatusOr<Loaded> Load() const;
@@ -56,9 +78,12 @@ struct TraceFlags {
   absl::StatusOr<std::vector<uint32_t>> Profile(const Trace& trace) const;
   absl::Status SetExpertBytes(Trace& trace) const;
   absl::StatusOr<std::vector<SimulatedBudget>> Budgets(const Trace& trace) const;
+  absl::StatusOr<std::vector<uint64_t>> VramBudgets(const Trace& trace) const;
+  absl::Status SetVram(Loaded& loaded) const;
 
   TimingOptions timing_;
   StoreKind store_ = StoreKind::kAuto;
+  bool takes_vram_ = false;
 };
 
 // The parts of a list between commas, blanks around them left out; InvalidArgument naming the flag

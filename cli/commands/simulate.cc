@@ -15,6 +15,7 @@
 #include "cli/summary.h"
 #include "cli/terminal.h"
 #include "cli/trace_flags.h"
+#include "runtime/options.h"
 
 namespace stoker {
 namespace {
@@ -32,6 +33,24 @@ double PercentOf(uint64_t bytes, const Trace& trace) {
   return 100 * static_cast<double>(bytes) / static_cast<double>(trace.header.total_expert_bytes());
 }
 
+uint64_t TotalBytes(const SimulatedRun& run) { return run.budget_bytes + run.vram_budget_bytes; }
+
+// What a replay with VRAM says besides.
+ordered_json TiersJson(const Row& row) {
+  const PhaseCounts& decode = row.result.decode;
+  const PhaseCounts& prompt = row.result.prompt;
+  return {{"vram_policy", row.run.vram_policy.empty() ? row.run.policy : row.run.vram_policy},
+          {"place", NameOf(row.run.place)},
+          {"vram_hits", decode.vram_hits},
+          {"ram_hits", decode.hits - decode.vram_hits},
+          {"bytes_copied_in", decode.copied_in_bytes},
+          {"bytes_copied_out", decode.copied_out_bytes},
+          {"prompt_vram_hits", prompt.vram_hits},
+          {"prompt_ram_hits", prompt.hits - prompt.vram_hits},
+          {"prompt_bytes_copied_in", prompt.copied_in_bytes},
+          {"prompt_bytes_copied_out", prompt.copied_out_bytes}};
+}
+
 ordered_json RowJson(const Row& row, const TraceFlags::Loaded& loaded) {
   const PhaseCounts& decode = row.result.decode;
   const PhaseCounts& prompt = row.result.prompt;
@@ -40,39 +59,45 @@ ordered_json RowJson(const Row& row, const TraceFlags::Loaded& loaded) {
   };
   const bool has_times = KnowsExpertBytes(loaded.trace) && !row.result.step_ns.empty();
   const auto time = [&](double value) { return has_times ? ordered_json(value) : ordered_json(); };
-  return {{"policy", row.run.policy},
-          {"admission", row.run.admission},
-          {"prefetch", row.run.prefetch},
-          {"store", NameOf(loaded.options.store)},
-          {"budget_bytes", row.run.budget_bytes},
-          {"budget_percent", PercentOf(row.run.budget_bytes, loaded.trace)},
-          {"accesses", decode.accesses},
-          {"hits", decode.hits},
-          {"misses", decode.misses},
-          {"bytes_read", decode.read_bytes},
-          {"hit_rate", rate(decode)},
-          {"belady_hit_rate", decode.accesses > 0 ? ordered_json(row.belady_rate) : ordered_json()},
-          {"prompt_accesses", prompt.accesses},
-          {"prompt_hits", prompt.hits},
-          {"prompt_misses", prompt.misses},
-          {"prompt_bytes_read", prompt.read_bytes},
-          {"hint_bytes", row.result.hint_bytes},
-          {"tokens", row.result.decode_rows},
-          {"tokens_per_s", time(row.times.tokens_per_s)},
-          {"p50_ms", time(row.times.p50_ms)},
-          {"p99_ms", time(row.times.p99_ms)},
-          {"expert_bytes_known", KnowsExpertBytes(loaded.trace)}};
+  ordered_json json = {
+      {"policy", row.run.policy},
+      {"admission", row.run.admission},
+      {"prefetch", row.run.prefetch},
+      {"store", NameOf(loaded.options.store)},
+      {"budget_bytes", row.run.budget_bytes},
+      {"budget_percent", PercentOf(TotalBytes(row.run), loaded.trace)},
+      {"accesses", decode.accesses},
+      {"hits", decode.hits},
+      {"misses", decode.misses},
+      {"bytes_read", decode.read_bytes},
+      {"hit_rate", rate(decode)},
+      {"belady_hit_rate", decode.accesses > 0 ? ordered_json(row.belady_rate) : ordered_json()},
+      {"prompt_accesses", prompt.accesses},
+      {"prompt_hits", prompt.hits},
+      {"prompt_misses", prompt.misses},
+      {"prompt_bytes_read", prompt.read_bytes},
+      {"hint_bytes", row.result.hint_bytes},
+      {"tokens", row.result.decode_rows},
+      {"tokens_per_s", time(row.times.tokens_per_s)},
+      {"p50_ms", time(row.times.p50_ms)},
+      {"p99_ms", time(row.times.p99_ms)},
+      {"expert_bytes_known", KnowsExpertBytes(loaded.trace)}};
+  if (loaded.has_vram()) json["vram_budget_bytes"] = row.run.vram_budget_bytes;
+  if (loaded.has_vram() && row.run.policy != kBelady) json.update(TiersJson(row));
+  return json;
 }
 
-// The widest row is 78 characters; narrow terminals lose columns from the right.
-std::string FormatRow(std::vector<std::string> cells, int columns) {
+// The widest row is 78 characters, with VRAM 98; narrow terminals lose columns from the right.
+std::string FormatRow(std::vector<std::string> cells, bool has_vram, int columns) {
   constexpr int kWidths[] = {-24, 9, 11, 12, 11, 10};
+  constexpr int kTieredWidths[] = {-22, 9, 9, 10, 12, 11, 10, 15};
   std::string line;
   for (size_t i = 0; i < cells.size(); ++i) {
-    const int width = std::abs(kWidths[i]);
+    const int signed_width = has_vram ? kTieredWidths[i] : kWidths[i];
+    const int width = std::abs(signed_width);
     if (i > 1 && static_cast<int>(line.size()) + width > columns) break;
-    line += kWidths[i] < 0 ? fmt::format("{:<{}}", cells[i], width)
-                           : fmt::format("{:>{}}", cells[i], width);
+    line += signed_width < 0 ? fmt::format("{:<{}}", cells[i], width)
+                             : fmt::format("{:>{}}", cells[i], width);
   }
   line.erase(line.find_last_not_of(' ') + 1);
   return line + "\n";
@@ -83,18 +108,39 @@ std::string FormatRow(const Row& row, const TraceFlags::Loaded& loaded, int colu
   const auto tokens = static_cast<uint64_t>(std::max<int64_t>(1, row.result.decode_rows));
   const bool has_bytes = KnowsExpertBytes(loaded.trace);
   const bool has_times = has_bytes && !row.result.step_ns.empty();
+  const bool is_belady = row.run.policy == kBelady;
   const double gap = 100 * (decode.hit_rate() - row.belady_rate);
-  std::vector<std::string> cells = {
-      row.run.policy, fmt::format("{:.2f} %", 100 * decode.hit_rate()),
-      row.run.policy == kBelady ? std::string() : fmt::format("{:+.2f}", gap),
-      has_bytes ? FormatBytes(decode.read_bytes / tokens)
-                : fmt::format("{:.1f}", static_cast<double>(decode.read_bytes) /
-                                            static_cast<double>(tokens))};
+  std::vector<std::string> cells = {row.run.policy,
+                                    fmt::format("{:.2f} %", 100 * decode.hit_rate())};
+  if (loaded.has_vram()) {
+    const double share = 100 * static_cast<double>(decode.vram_hits) /
+                         static_cast<double>(std::max<uint64_t>(1, decode.accesses));
+    cells.push_back(is_belady ? std::string() : fmt::format("{:.2f} %", share));
+  }
+  cells.push_back(is_belady ? std::string() : fmt::format("{:+.2f}", gap));
+  cells.push_back(has_bytes ? FormatBytes(decode.read_bytes / tokens)
+                            : fmt::format("{:.1f}", static_cast<double>(decode.read_bytes) /
+                                                        static_cast<double>(tokens)));
   if (has_times) {
     cells.push_back(fmt::format("{:.2f}/s", row.times.tokens_per_s));
     cells.push_back(fmt::format("{:.1f} ms", row.times.p99_ms));
   }
-  return FormatRow(std::move(cells), columns);
+  if (has_times && loaded.has_vram() && !is_belady) {
+    cells.push_back(FormatBytes((decode.copied_in_bytes + decode.copied_out_bytes) / tokens));
+  }
+  return FormatRow(std::move(cells), loaded.has_vram(), columns);
+}
+
+std::string FormatTitles(const TraceFlags::Loaded& loaded, int columns) {
+  const bool has_bytes = KnowsExpertBytes(loaded.trace);
+  std::vector<std::string> titles = {"policy", "hits"};
+  if (loaded.has_vram()) titles.emplace_back("in VRAM");
+  for (const char* title : {"to belady", has_bytes ? "read/token" : "misses/t",
+                            has_bytes ? "tokens" : "", has_bytes ? "p99" : ""}) {
+    titles.emplace_back(title);
+  }
+  if (loaded.has_vram()) titles.emplace_back("copied/token");
+  return FormatRow(std::move(titles), loaded.has_vram(), columns);
 }
 
 std::string FormatTable(const std::vector<Row>& rows, const TraceFlags::Loaded& loaded,
@@ -102,13 +148,18 @@ std::string FormatTable(const std::vector<Row>& rows, const TraceFlags::Loaded& 
   const bool has_bytes = KnowsExpertBytes(loaded.trace);
   std::string text;
   for (size_t i = 0; i < rows.size(); ++i) {
-    const uint64_t bytes = rows[i].run.budget_bytes;
-    if (i == 0 || rows[i - 1].run.budget_bytes != bytes) {
-      const std::string size = has_bytes ? FormatBytes(bytes) : fmt::format("{} experts", bytes);
-      text += fmt::format("\n{} ({:.4g} % of all experts)\n", size, PercentOf(bytes, loaded.trace));
-      text += FormatRow({"policy", "hits", "to belady", has_bytes ? "read/token" : "misses/t",
-                         has_bytes ? "tokens" : "", has_bytes ? "p99" : ""},
-                        columns);
+    const SimulatedRun& run = rows[i].run;
+    const bool is_first = i == 0 || rows[i - 1].run.budget_bytes != run.budget_bytes ||
+                          rows[i - 1].run.vram_budget_bytes != run.vram_budget_bytes;
+    if (is_first) {
+      std::string size =
+          has_bytes ? FormatBytes(run.budget_bytes) : fmt::format("{} experts", run.budget_bytes);
+      if (loaded.has_vram()) {
+        size = fmt::format("{} in RAM, {} in VRAM", size, FormatBytes(run.vram_budget_bytes));
+      }
+      text += fmt::format("\n{} ({:.4g} % of all experts)\n", size,
+                          PercentOf(TotalBytes(run), loaded.trace));
+      text += FormatTitles(loaded, columns);
     }
     text += FormatRow(rows[i], loaded, columns);
   }
@@ -121,7 +172,7 @@ std::string FormatPicture(const std::vector<Row>& rows, const TraceFlags::Loaded
   HitRateChart chart;
   const size_t budget_count = loaded.budgets.size();
   for (const SimulatedBudget& budget : loaded.budgets) {
-    const double percent = PercentOf(budget.bytes, loaded.trace);
+    const double percent = PercentOf(budget.total_bytes(), loaded.trace);
     chart.shares.push_back(percent);
     chart.budget_texts.push_back(fmt::format("{:.3g}%", percent));
   }
@@ -142,6 +193,7 @@ class SimulateCommand final : public Command {
  public:
   void Declare(CLI::App& app) override {
     trace_.Declare(app);
+    trace_.DeclareVram(app);
     app.add_option("--policy", policies_,
                    "Policies to try, with commas; belady: the offline optimum; all: every one")
         ->capture_default_str();
@@ -203,6 +255,9 @@ class SimulateCommand final : public Command {
       SimulatedRun run = {.admission = admission_,
                           .prefetch = prefetch_,
                           .budget_bytes = budget.bytes,
+                          .vram_budget_bytes = budget.vram_bytes,
+                          .vram_policy = loaded.vram_policy,
+                          .place = loaded.place,
                           .is_recorded_budget = budget.is_recorded,
                           .layer_floor = loaded.layer_floor,
                           .settings = trace_.settings};

@@ -4,7 +4,7 @@ import os
 import re
 import unittest
 
-from stoker_process import MODEL, SHARED_DIR, CliTest
+from stoker_process import MODEL, MODELLED, SHARED_DIR, SMALL, CliTest
 
 USAGE = 2
 TRACES = SHARED_DIR / "data" / "traces"
@@ -169,6 +169,41 @@ class OwnTraceTest(CliTest):
                         self.assertEqual(row[prefix + ours], summary[phase][theirs])
                 self.assertGreater(row["hits"], 0)
                 self.assertGreater(row["tokens_per_s"], 0)
+
+
+class TieredTraceTest(CliTest):
+    def test_vram_and_ram_are_counted_apart(self):
+        path = self.folder / "run.trace"
+        run = self.stoker("run", *SMALL, *MODELLED, "--vram", "auto", "--ids", "1 2 3", "-n", "4",
+                          "--temp", "0", "--trace", path, "--json")
+        self.assertEqual(run.returncode, 0, run.stderr.decode())
+        recorded, = self.records("simulate", path, "--policy", "lru", "--json")
+        self.assertGreater(recorded["vram_budget_bytes"], 0)
+        self.assertEqual(recorded["place"], "auto")
+        self.assertGreater(recorded["vram_hits"] + recorded["prompt_bytes_copied_in"], 0)
+        rows = self.records("simulate", path, "--policy", "lru,belady", "--vram", "0,10%,30%",
+                            "--budget", "30%", "--vram-policy", "lfu", "--place", "gpu",
+                            "--copy-in", "8GB/s", "--copy-out", "8GB/s", "--copy-latency-us", "10",
+                            "--device-rate", "500GB/s", "--device-latency-us", "9", "--json")
+        lru = [row for row in rows if row["policy"] == "lru"]
+        self.assertEqual(len(lru), 3)
+        self.assertEqual(lru[0]["vram_hits"], 0)
+        for row in lru:
+            self.assertEqual(row["vram_hits"] + row["ram_hits"], row["hits"])
+            self.assertEqual((row["vram_policy"], row["place"]), ("lfu", "gpu"))
+            self.assertGreater(row["tokens_per_s"], 0)
+        text = self.ok("simulate", path, "--policy", "lru", "--vram", "10%", "--copy-in",
+                       "8GB/s", env={**os.environ, "COLUMNS": "100"}).decode()
+        for word in ("in VRAM", "copied/token", "copies to the device 8.00 GB/s (given)"):
+            self.assertIn(word, text)
+        for flags, words in ((["--vram", "lots"], ["--vram", "25%"]),
+                             (["--vram-policy", "mru"], ["mru", "lru"]),
+                             (["--place", "attic"], ["attic", "auto"]),
+                             (["--copy-in", "fast"], ["--copy-in"]),
+                             (["--device-latency-us", "-7"], ["--device-latency-us"]),
+                             (["--vram", "10%", "--store", "pool"], ["--vram", "slots"])):
+            with self.subTest(flags=flags):
+                self.refuses(USAGE, words, "simulate", path, "--policy", "lru", *flags)
 
 
 class TuneTest(CliTest):
