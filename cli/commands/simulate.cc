@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,7 +16,9 @@
 #include "cli/summary.h"
 #include "cli/terminal.h"
 #include "cli/trace_flags.h"
+#include "runtime/engine.h"
 #include "runtime/options.h"
+#include "runtime/simulation/drafted_trace.h"
 
 namespace stoker {
 namespace {
@@ -51,7 +54,7 @@ ordered_json TiersJson(const Row& row) {
           {"prompt_bytes_copied_out", prompt.copied_out_bytes}};
 }
 
-ordered_json RowJson(const Row& row, const TraceFlags::Loaded& loaded) {
+ordered_json RowJson(const Row& row, const TraceFlags::Loaded& loaded, int draft_length) {
   const PhaseCounts& decode = row.result.decode;
   const PhaseCounts& prompt = row.result.prompt;
   const auto rate = [](const PhaseCounts& counts) {
@@ -84,6 +87,7 @@ ordered_json RowJson(const Row& row, const TraceFlags::Loaded& loaded) {
       {"expert_bytes_known", KnowsExpertBytes(loaded.trace)}};
   if (loaded.has_vram()) json["vram_budget_bytes"] = row.run.vram_budget_bytes;
   if (loaded.has_vram() && row.run.policy != kBelady) json.update(TiersJson(row));
+  if (draft_length > 0) json["draft_length"] = draft_length;
   return json;
 }
 
@@ -203,23 +207,77 @@ class SimulateCommand final : public Command {
                    "slots: who guesses the next experts: as of stoker run; guesses of the model's "
                    "own are those of the trace")
         ->capture_default_str();
+    app.add_option("--draft-len", draft_length_,
+                   "Drafts that each sequence has checked in a step; 0: the steps as recorded")
+        ->capture_default_str();
+    app.add_option("--acceptance", acceptance_,
+                   "How often drafts are right, by place, with commas (the last holds for all "
+                   "behind): 0.8,0.6; default: as the trace found");
     app.add_flag("--json", json_, "One object a line for each policy and budget");
     app.add_flag("--no-color", no_color_, "Plain characters; also with NO_COLOR set");
   }
 
-  absl::Status Check() override { return trace_.Check(); }
+  absl::Status Check() override {
+    RETURN_IF_ERROR(trace_.Check());
+    if (draft_length_ < 0 || draft_length_ > kDraftLengthMax) {
+      return absl::InvalidArgumentError(
+          fmt::format("--draft-len is {}, which is not allowed: it must be from 0 to {}",
+                      draft_length_, kDraftLengthMax));
+    }
+    if (draft_length_ > 0 || acceptance_.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "--acceptance has no meaning without drafts\n  try: --draft-len 2 too");
+  }
 
   absl::Status Run(Console& console) override {
-    ASSIGN_OR_RETURN(const TraceFlags::Loaded loaded, trace_.Load());
+    ASSIGN_OR_RETURN(TraceFlags::Loaded loaded, trace_.Load());
+    if (draft_length_ > 0) RETURN_IF_ERROR(AddDrafts(loaded));
     ASSIGN_OR_RETURN(const std::vector<Row> rows, Simulated(loaded));
     if (!json_) return console.Print(Text(rows, loaded, console.stdout_is_terminal()));
     for (const Row& row : rows) {
-      RETURN_IF_ERROR(console.Print(JsonLine(RowJson(row, loaded))));
+      RETURN_IF_ERROR(console.Print(JsonLine(RowJson(row, loaded, draft_length_))));
     }
     return absl::OkStatus();
   }
 
  private:
+  // Deals the trace's tokens out over steps with drafts. Times were fitted to the steps as they
+  // were.
+  absl::Status AddDrafts(TraceFlags::Loaded& loaded) const {
+    constexpr uint64_t kSeed = 1;
+    if (prefetch_ == "lookahead") {
+      return absl::InvalidArgumentError(
+          "--prefetch is lookahead: a trace has the model's guesses for its own steps, not for "
+          "steps with drafts\n  try: another predictor, or no --draft-len");
+    }
+    ASSIGN_OR_RETURN(AcceptanceByPlace acceptance, ParseAcceptance());
+    if (acceptance.empty()) acceptance = AcceptanceOf(loaded.trace);
+    if (acceptance.empty()) {
+      return absl::InvalidArgumentError(
+          "no drafts were checked in this run, so how often they are right is not known\n  try: "
+          "--acceptance 0.7, or a trace of a run with --draft");
+    }
+    loaded.trace = WithDrafts(loaded.trace, draft_length_, acceptance, kSeed);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<AcceptanceByPlace> ParseAcceptance() const {
+    AcceptanceByPlace acceptance;
+    if (acceptance_.empty()) return acceptance;
+    ASSIGN_OR_RETURN(const std::vector<std::string> parts, SplitList("--acceptance", acceptance_));
+    for (const std::string& part : parts) {
+      double value = -1;
+      const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+      if (error == std::errc() && end == part.data() + part.size() && value >= 0 && value <= 1) {
+        acceptance.push_back(value);
+        continue;
+      }
+      return absl::InvalidArgumentError(fmt::format(
+          "--acceptance has \"{}\", which is not allowed: it must be shares from 0 to 1", part));
+    }
+    return acceptance;
+  }
+
   absl::StatusOr<std::vector<std::string>> Policies(const TraceFlags::Loaded& loaded) const {
     ASSIGN_OR_RETURN(const std::vector<std::string> asked, SplitList("--policy", policies_));
     std::vector<std::string> policies;
@@ -296,6 +354,8 @@ class SimulateCommand final : public Command {
   std::string policies_ = "all";
   std::string admission_ = "always";
   std::string prefetch_ = "none";
+  int draft_length_ = 0;
+  std::string acceptance_;
   bool json_ = false;
   bool no_color_ = false;
 };

@@ -95,6 +95,26 @@ class SimulateTest(CliTest):
         self.assertEqual(rows[0]["bytes_read"], rows[0]["misses"] << 20)
         self.assertGreater(rows[1]["tokens_per_s"], rows[0]["tokens_per_s"])
 
+    def test_drafts_put_tokens_into_fewer_steps_that_share_experts(self):
+        flags = ["simulate", self.trace, "--expert-bytes", "1MiB", "--budget", "50%", "--policy",
+                 "lru", "--store", "slots", "--json"]
+        (plain,) = self.records(*flags)
+        (right,) = self.records(*flags, "--draft-len", "3", "--acceptance", "1")
+        (wrong,) = self.records(*flags, "--draft-len", "3", "--acceptance", "0")
+        self.assertNotIn("draft_length", plain)
+        self.assertEqual(right["draft_length"], 3)
+        self.assertLess(right["accesses"], plain["accesses"])
+        self.assertGreater(right["tokens_per_s"], plain["tokens_per_s"])
+        self.assertLess(wrong["tokens_per_s"], plain["tokens_per_s"])
+
+    def test_drafts_that_cannot_be_simulated_are_refused(self):
+        for flags, word in ((["--draft-len", "2"], "--acceptance"),
+                            (["--draft-len", "99"], "from 0 to 16"),
+                            (["--acceptance", "0.5"], "--draft-len"),
+                            (["--draft-len", "2", "--acceptance", "2"], "from 0 to 1")):
+            with self.subTest(flags=flags):
+                self.refuses(USAGE, [word], "simulate", self.trace, *flags)
+
     def test_both_stores_count_a_single_sequence_alike(self):
         flags = ["simulate", self.trace, "--expert-bytes", "1MiB", "--budget", "50%", "--policy",
                  "lru", "--json"]
