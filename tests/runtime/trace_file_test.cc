@@ -423,13 +423,14 @@ TEST_F(TraceFileTest, AReaderPassesOverWhatALaterVersionAdds) {
       uint8_t* out = (*writer)->Begin(static_cast<TraceRecord>(kind), payload.size());
       (*writer)->End(std::copy(payload.begin(), payload.end(), out));
     };
-    put(1, {0, 0, 1, 0, 42});          // rows, and a byte that is not known yet
+    put(1, {0, 0, 1, 0, 0, 42});       // rows, and a byte that is not known yet
     put(99, {1, 2, 3});                // a record that is not known yet
     put(2, {0, 2, 0, 1, 3, 1, 9, 9});  // routing
     put(4, {1, 0, 2, 1});              // blessed
     put(4, {0, 0, 2, 1, 7});           // read
     put(5, {0, 1, 1, 0, 0, 0});        // hidden
-    put(6, {2, 5, 9, 1, 2, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 77});  // the end of a step
+    // The end of a step.
+    put(6, {2, 5, 9, 1, 2, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 0, 0, 0, 0, 77});
     (*writer)->EndStep();
   }
   const auto trace = ReadTrace(path());
