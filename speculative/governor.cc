@@ -114,9 +114,10 @@ void Governor::ObserveStep(const StepSample& sample) {
   const double step_ns = sample.cost.compute_ns + sample.cost.wait_ns;
   const auto draft_ns = static_cast<double>(sample.draft_ns);
   if (sample.draft_round_ns > 0) {
-    draft_rounds_weight_ = std::min(draft_rounds_weight_ + 1, kDraftMemory);
-    draft_round_ns_ +=
-        (static_cast<double>(sample.draft_round_ns) - draft_round_ns_) / draft_rounds_weight_;
+    const auto round_ns = static_cast<double>(sample.draft_round_ns);
+    // As of steps: the first rounds find caches cold.
+    if (draft_round_ns_ == 0 || round_ns < draft_round_ns_) draft_round_ns_ = round_ns;
+    draft_round_ns_ += (round_ns - draft_round_ns_) / kDraftMemory;
   }
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;

@@ -123,7 +123,6 @@ class Governor {
   std::vector<double> reached_;  // by candidate: chance that all drafts so far are right
   bool is_on_ = false;
   double draft_round_ns_ = 0;
-  double draft_rounds_weight_ = 0;
   int64_t steps_to_trial_ = 0;
   int64_t trial_interval_ = 0;
   Belief belief_;

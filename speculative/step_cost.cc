@@ -23,7 +23,11 @@ void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
   Point& at = curve_[static_cast<size_t>(sample.rows)];
   at.weight = std::min(at.weight + 1, kMemory);
-  at.compute_ns += (sample.compute_ns - at.compute_ns) / at.weight;
+  if (at.weight > 1 && at.weight <= kFirst) {
+    at.compute_ns = std::min(at.compute_ns, sample.compute_ns);
+  } else {
+    at.compute_ns += (sample.compute_ns - at.compute_ns) / at.weight;
+  }
   at.missing += (sample.missing - at.missing) / at.weight;
   const double keep = 1 - 1 / kMemory;
   wait_ns_ = wait_ns_ * keep + sample.wait_ns;
@@ -41,14 +45,21 @@ void StepCost::Forget(int rows_now) {
 }
 
 double StepCost::ComputeNs(int rows) const {
-  const int low = Below(rows), high = Above(rows);
+  const double all = ComputeNs(rows, kWeightMin);
+  const double sure = ComputeNs(rows, kFirst);
+  return sure > 0 ? std::min(all, sure) : all;
+}
+
+// By the sizes that have at least this weight.
+double StepCost::ComputeNs(int rows, double weight_min) const {
+  const int low = Below(rows, weight_min), high = Above(rows, weight_min);
   if (low != 0 && high != 0) {
     return Between(rows, low, point(low).compute_ns, high, point(high).compute_ns);
   }
   if (low == 0 && high == 0) return 0;
   const int end = low != 0 ? low : high;
   double slope = kRowShare * point(end).compute_ns / end;
-  const int inner = low != 0 ? Below(end - 1) : Above(end + 1);
+  const int inner = low != 0 ? Below(end - 1, weight_min) : Above(end + 1, weight_min);
   if (inner != 0) {
     slope = (point(end).compute_ns - point(inner).compute_ns) / (end - inner);
   }
@@ -57,7 +68,7 @@ double StepCost::ComputeNs(int rows) const {
 }
 
 double StepCost::Missing(int rows) const {
-  const int low = Below(rows), high = Above(rows);
+  const int low = Below(rows, kWeightMin), high = Above(rows, kWeightMin);
   if (low == 0 && high == 0) return 0;
   if (low != 0 && high != 0) {
     return Between(rows, low, point(low).missing, high, point(high).missing);
@@ -68,16 +79,16 @@ double StepCost::Missing(int rows) const {
   return std::min(grown, missing_max_ * rows);
 }
 
-int StepCost::Below(int rows) const {
+int StepCost::Below(int rows, double weight_min) const {
   for (int r = std::min(rows, rows_max_); r >= 1; --r) {
-    if (IsSeen(r)) return r;
+    if (point(r).weight >= weight_min) return r;
   }
   return 0;
 }
 
-int StepCost::Above(int rows) const {
+int StepCost::Above(int rows, double weight_min) const {
   for (int r = std::max(rows, 1); r <= rows_max_; ++r) {
-    if (IsSeen(r)) return r;
+    if (point(r).weight >= weight_min) return r;
   }
   return 0;
 }

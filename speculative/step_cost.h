@@ -14,8 +14,12 @@ namespace stoker {
 // compute: everything but waiting for experts; a curve over the rows. missing: experts that the
 // union of the rows' choices asks for and that are not in memory; a curve as well. Both curves are
 // means at the row counts that were seen, and lines between. Beyond those, compute goes on with the
-// slope of its last piece, and missing grows as the union does. What has not been seen for long is
-// forgotten, because caches fill and texts change; so what was once too dear is tried again.
+// slope of its last piece, and missing grows as the union does.
+//
+// The first step of a size finds caches cold, and one bad sample must not count for hundreds of
+// steps: of the first few computing times the least counts, and until there are as many, what the
+// other sizes suggest counts where that is less. What has not been seen for long is forgotten,
+// because caches fill and texts change; so what was once too dear is tried again.
 //
 // The union of n consecutive tokens is about n^0.67 times one token's: 1.6, 2.7 and 4.0 times for
 // 2, 4 and 8 were measured on published models of 128 to 256 experts.
@@ -46,6 +50,7 @@ class StepCost {
   double wait_per_missing_ns() const { return missing_ > 0 ? wait_ns_ / missing_ : 0; }
 
  private:
+  static constexpr double kFirst = 3;               // steps of a size whose least time counts
   static constexpr double kMemory = 16;             // steps of a size
   static constexpr double kForgetting = 1.0 / 256;  // of a weight, in each step of another size
   static constexpr double kWeightMin = 0.5;         // below it a size is forgotten
@@ -56,8 +61,10 @@ class StepCost {
   };
   const Point& point(int rows) const { return curve_[static_cast<size_t>(rows)]; }
   void Forget(int rows_now);
-  int Below(int rows) const;  // the nearest seen one at or below; 0: none
-  int Above(int rows) const;  // at or above; 0: none
+  double ComputeNs(int rows, double weight_min) const;
+  // The nearest size at or below that has this weight, and at or above; 0: none.
+  int Below(int rows, double weight_min) const;
+  int Above(int rows, double weight_min) const;
 
   const int rows_max_;
   const double missing_max_;

@@ -26,6 +26,23 @@ TEST(StepCost, ASizeThatWasSeenCostsWhatItCost) {
   EXPECT_DOUBLE_EQ(cost.Ns(2), 160);
 }
 
+TEST(StepCost, AFirstStepThatFoundCachesColdDoesNotCount) {
+  StepCost cost = MakeCost();
+  cost.Observe({.rows = 2, .compute_ns = 900});
+  cost.Observe({.rows = 2, .compute_ns = 100});
+  cost.Observe({.rows = 2, .compute_ns = 110});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 100);
+}
+
+TEST(StepCost, ASingleStepThatWasDearIsNotBelievedAgainstTheOthers) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 8; ++i) cost.Observe({.rows = 1, .compute_ns = 100});
+  cost.Observe({.rows = 2, .compute_ns = 900});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 150);
+  for (int i = 0; i < 2; ++i) cost.Observe({.rows = 2, .compute_ns = 800});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 800);
+}
+
 TEST(StepCost, BetweenTwoSizesTheCostLiesOnALine) {
   StepCost cost = MakeCost();
   cost.Observe({.rows = 1, .compute_ns = 100});
@@ -64,6 +81,7 @@ TEST(StepCost, NoMoreExpertsAreMissingThanARowCanAskFor) {
 TEST(StepCost, WhatWasNotSeenForLongIsForgotten) {
   StepCost cost = MakeCost();
   for (int i = 0; i < 16; ++i) cost.Observe({.rows = 4, .compute_ns = 900});
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(4), 900);
   EXPECT_TRUE(cost.IsSeen(4));
   for (int i = 0; i < 1000; ++i) cost.Observe({.rows = 1, .compute_ns = 100});
   EXPECT_FALSE(cost.IsSeen(4));
