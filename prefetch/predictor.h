@@ -28,16 +28,20 @@ struct PredictorShape {
 struct PredictedRow {
   int32_t sequence = 0;
   int32_t position = 0;
+  int32_t token = -1;  // its id; -1: not known, as in a recorded trace
 };
 
 // Sees each step in order, on one thread, and needs no clock, so a run can be replayed. Ids are all
-// that it sees of a router: they are what a recorded trace has too. Takes its memory at
-// construction.
+// that it sees of a router: they are what a recorded trace has too. A row's token is not, so those
+// that go by it are marked (PredictorRow::needs_tokens). Takes its memory at construction.
 class Predictor {
  public:
   virtual ~Predictor() = default;
   // A step begins. Steps of more than rows_max rows (prompts) are seen, not guessed.
   virtual void OnStep(absl::Span<const PredictedRow> /*rows*/) {}
+  // A row that a drafter expects of a step to come, the sequence's first there; called before the
+  // step that comes before it, or while that runs. The latest one of a sequence holds.
+  virtual void OnDraft(const PredictedRow& /*row*/) {}
   // What the routers of a layer decided: [rows, top_k], a row's best first.
   virtual void OnRouting(int /*layer*/, int /*top_k*/, absl::Span<const int32_t> /*experts*/) {}
   // The model's own guess, [rows, count], best first, for a layer that Propose is asked about next.
@@ -47,7 +51,8 @@ class Predictor {
   // Layers after the present one that the model is to guess.
   virtual int lookahead_layers() const { return 0; }
   // Layers after the present one that Propose is asked about once its routing is known, beyond the
-  // last layer those of the next step; 0: Propose follows OnLookahead alone.
+  // last layer those of the next step; 0: Propose follows OnLookahead alone. With needs_tokens it
+  // is asked about the first of them as a step begins, too.
   virtual int layers_ahead() const { return 0; }
   // Experts a row that are worth acting on; what is proposed beyond them is not.
   virtual int experts_per_row() const = 0;
@@ -62,6 +67,7 @@ struct PredictorRow {
   std::string_view description;
   absl::Span<const ParameterRow> parameters;
   bool needs_lookahead = false;  // of the model
+  bool needs_tokens = false;     // goes by the ids of rows and drafts
   // `values`: one a parameter, in range. Null: nothing is predicted.
   std::unique_ptr<Predictor> (*make)(const PredictorShape& shape, absl::Span<const double> values);
   // What it takes, but for the heap's slack.

@@ -132,6 +132,12 @@ void Prefetcher::OnStep(absl::Span<const PredictedRow> rows) {
   }
   MeasureWait();
   predictor_->OnStep(rows);
+  if (!is_guessing_ || !options_.choice.predictor.row->needs_tokens) return;
+  // The drive may be idle until the first layer's experts are asked for.
+  for (int index = 0; index < std::min(predictor_->layers_ahead(), layer_count_); ++index) {
+    Propose(index);
+  }
+  store_.IssueHints();
 }
 
 void Prefetcher::OnRouting(int layer, int top_k, absl::Span<const int32_t> experts) {

@@ -69,6 +69,10 @@ class Prefetcher {
   // What it takes, and what the store takes for its sake; rounded up. 0 without a predictor.
   static uint64_t PlanBytes(const ExpertCatalog& catalog, const Options& options);
 
+  // Whether drafts are of use.
+  bool wants_drafts() const { return options_.choice.predictor.row->needs_tokens; }
+  // As Predictor::OnDraft.
+  void OnDraft(const PredictedRow& row) { predictor_->OnDraft(row); }
   void OnStep(absl::Span<const PredictedRow> rows);
   // `layer` and `target_layer` are transformer layers, as everywhere outside.
   void OnRouting(int layer, int top_k, absl::Span<const int32_t> experts);

@@ -23,7 +23,7 @@ class PrefetchObserver final : public StepObserver {
   void OnStep(absl::Span<const StepRow> rows) override {
     rows_.clear();
     for (const StepRow& row : rows) {
-      rows_.push_back({.sequence = row.sequence, .position = row.position});
+      rows_.push_back({.sequence = row.sequence, .position = row.position, .token = row.token});
     }
     prefetcher_.OnStep(rows_);
   }

@@ -9,6 +9,7 @@
 #include "prefetch/predictors/lookahead.h"
 #include "prefetch/predictors/popularity.h"
 #include "prefetch/predictors/previous_token.h"
+#include "prefetch/predictors/token.h"
 
 namespace stoker {
 namespace {
@@ -36,6 +37,12 @@ constexpr PredictorRow kPredictors[] = {
      .parameters = PopularityPredictor::kParameters,
      .make = &PopularityPredictor::Make,
      .plan_bytes = &PopularityPredictor::PlanBytes},
+    {.name = "token",
+     .description = "the experts that the same token used last, and an expected draft",
+     .parameters = TokenPredictor::kParameters,
+     .needs_tokens = true,
+     .make = &TokenPredictor::Make,
+     .plan_bytes = &TokenPredictor::PlanBytes},
 };
 
 }  // namespace

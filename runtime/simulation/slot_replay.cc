@@ -252,6 +252,12 @@ absl::Status SlotStore::AddPrefetcher(const ExpertCatalog& catalog, PrefetchChoi
   for (const LayerExperts& layer : catalog.layers) {
     shape.expert_counts.push_back(layer.expert_count);
   }
+  if (choice.predictor.row->needs_tokens) {
+    return absl::InvalidArgumentError(
+        fmt::format("prefetch is \"{}\", which lives by the ids of tokens, and a trace has none\n  "
+                    "try: measure it with stoker run --prefetch {}, or simulate another predictor",
+                    options_.prefetch, options_.prefetch));
+  }
   if (trace_.lookaheads.empty() && choice.predictor.Make(shape)->lookahead_layers() > 0) {
     return absl::InvalidArgumentError(
         fmt::format("prefetch is \"{}\", which lives by what the model guesses of its next "

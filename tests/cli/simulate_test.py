@@ -158,6 +158,9 @@ class SimulateTest(CliTest):
                              (["--store", "slots"], ["--store", "--expert-bytes"]),
                              (["--prefetch", "magic", "--store", "slots", "--budget", "50%",
                                "--policy", "lru", "--expert-bytes", "1MiB"], ["magic"]),
+                             (["--prefetch", "token", "--store", "slots", "--budget", "50%",
+                               "--policy", "lru", "--expert-bytes", "1MiB"],
+                              ["token", "trace has none", "stoker run --prefetch"]),
                              (["--expert-bytes", "0"], ["--expert-bytes"])):
             with self.subTest(flags=flags):
                 self.refuses(USAGE, words, "simulate", self.trace, *flags)

@@ -43,7 +43,12 @@ class PredictorContract : public testing::TestWithParam<const PredictorRow*> {
         if (random() % 4 == 0) continue;
         if (random() % 16 == 0) positions[sequence] = 0;
         const int count = positions[sequence] == 0 ? 1 + static_cast<int>(random() % 40) : 1;
-        for (int i = 0; i < count; ++i) rows.push_back({sequence, positions[sequence]++});
+        for (int i = 0; i < count; ++i) {
+          rows.push_back({sequence, positions[sequence]++, static_cast<int32_t>(random() % 30)});
+        }
+        if (random() % 2 == 0) {
+          predictor.OnDraft({sequence, positions[sequence], static_cast<int32_t>(random() % 30)});
+        }
       }
       if (rows.empty()) continue;
       PlayStep(predictor, random, rows, check);
@@ -119,9 +124,9 @@ TEST_P(PredictorContract, AddsToWhatIsThere) {
   std::mt19937_64 random(3);
   const auto ignore = [](const std::vector<float>&, size_t) {};
   for (int step = 0; step < 5; ++step) {
-    PlayStep(*predictor, random, {{.sequence = 0, .position = step}}, ignore);
+    PlayStep(*predictor, random, {{.sequence = 0, .position = step, .token = 9}}, ignore);
   }
-  predictor->OnStep({{.sequence = 0, .position = 5}});
+  predictor->OnStep({{.sequence = 0, .position = 5, .token = 9}});
   const std::vector<int32_t> ids = {1, 2, 3, 4};
   predictor->OnRouting(0, kTopK, ids);
   predictor->OnLookahead(1, kTopK, ids);
@@ -135,7 +140,7 @@ TEST_P(PredictorContract, LearnsWhatAlwaysHappens) {
   const std::vector<int32_t> ids = {5, 1, 7, 2};
   std::vector<float> confidences;
   for (int step = 0; step < 20; ++step) {
-    predictor->OnStep({{.sequence = 1, .position = step}});
+    predictor->OnStep({{.sequence = 1, .position = step, .token = 9}});
     for (int layer = 0; layer < 4; ++layer) {
       predictor->OnRouting(layer, kTopK, ids);
       if (layer != 1) continue;
@@ -165,6 +170,8 @@ TEST_P(PredictorContract, TakesWhatWasPlannedAtConstructionAndNothingLater) {
     const AllocationCount later;
     for (int step = 0; step < 50; ++step) {
       const size_t count = step % 2 == 0 ? 64 : 1;
+      for (PredictedRow& row : rows) row.token = (row.token + 7) % 5000;
+      predictor->OnDraft({.sequence = 0, .position = 1, .token = step});
       predictor->OnStep(absl::MakeSpan(rows).first(count));
       for (int layer = 0; layer + 1 < 20; ++layer) {
         predictor->OnRouting(layer, 1, absl::MakeSpan(ids).first(count));
@@ -196,7 +203,8 @@ std::string Message(const absl::Status& status) {
 TEST(Predictors, UnknownNameListsTheKnownOnes) {
   const auto choice = ChoosePrefetch("oracle");
   ASSERT_EQ(choice.status().code(), absl::StatusCode::kInvalidArgument);
-  for (const char* name : {"none", "lookahead", "co-occurrence", "previous-token", "popularity"}) {
+  for (const char* name :
+       {"none", "lookahead", "co-occurrence", "previous-token", "popularity", "token"}) {
     EXPECT_NE(Message(choice.status()).find(name), std::string::npos);
     EXPECT_EQ(ChoosePrefetch(name)->predictor.row->name, name);
   }

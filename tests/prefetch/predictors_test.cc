@@ -7,6 +7,7 @@
 #include "prefetch/predictors/lookahead.h"
 #include "prefetch/predictors/popularity.h"
 #include "prefetch/predictors/previous_token.h"
+#include "prefetch/predictors/token.h"
 
 namespace stoker {
 namespace {
@@ -130,6 +131,121 @@ TEST(CoOccurrencePredictor, ALongPromptTeachesByItsLastRows) {
   predictor.OnRouting(0, 2, {0, 1});
   EXPECT_EQ(Ask(predictor, 1)[4], 0);
   EXPECT_FLOAT_EQ(Ask(predictor, 1)[5], 1.0f);
+}
+
+// A step of two layers with two experts a row in each.
+void Step(TokenPredictor& predictor, const std::vector<PredictedRow>& rows,
+          const std::vector<int32_t>& first, const std::vector<int32_t>& second) {
+  predictor.OnStep(rows);
+  predictor.OnRouting(0, 2, first);
+  predictor.OnRouting(1, 2, second);
+}
+
+const std::vector<float> kNothing(8, 0.0f);
+
+TEST(TokenPredictor, ATextThatRepeatsIsGuessedRightFromItsFirstLayerOn) {
+  TokenPredictor predictor(Shape(2), 64, 1);
+  const std::vector<std::vector<int32_t>> first = {{1, 2}, {3, 4}, {5, 6}};
+  const std::vector<std::vector<int32_t>> second = {{7, 0}, {6, 1}, {5, 2}};
+  for (int32_t position = 0; position < 9; ++position) {
+    const auto at = static_cast<size_t>(position % 3);
+    const std::vector<PredictedRow> rows = {{0, position, 100 + position % 3}};
+    if (position >= 3) {
+      predictor.OnStep(rows);
+      std::vector<float> expected(8, 0.0f);
+      expected[static_cast<size_t>(first[at][0])] = 1;
+      expected[static_cast<size_t>(first[at][1])] = 0.5f;
+      EXPECT_EQ(Ask(predictor, 0), expected) << position;
+      predictor.OnRouting(0, 2, first[at]);
+      expected.assign(8, 0.0f);
+      expected[static_cast<size_t>(second[at][0])] = 1;
+      expected[static_cast<size_t>(second[at][1])] = 0.5f;
+      EXPECT_EQ(Ask(predictor, 1), expected) << position;
+    }
+    Step(predictor, rows, first[at], second[at]);
+  }
+}
+
+TEST(TokenPredictor, TheNextStepIsGuessedByTheDraftOfItsPlaceAlone) {
+  TokenPredictor predictor(Shape(2), 64, 1);
+  Step(predictor, {{0, 0, 50}}, {3, 4}, {5, 6});
+  Step(predictor, {{0, 1, 51}}, {1, 2}, {5, 6});
+  EXPECT_EQ(Ask(predictor, 0), kNothing);  // nobody says what comes
+  predictor.OnDraft({0, 3, 50});
+  Step(predictor, {{0, 2, 51}}, {1, 2}, {5, 6});
+  EXPECT_EQ(Ask(predictor, 0), (std::vector<float>{0, 0, 0, 1, 0.5f, 0, 0, 0}));
+  Step(predictor, {{0, 3, 51}}, {1, 2}, {5, 6});
+  EXPECT_EQ(Ask(predictor, 0), kNothing);  // the draft was for the step before
+  predictor.OnStep({{0, 4, 51}});
+  predictor.OnRouting(0, 2, {1, 2});
+  predictor.OnDraft({0, 5, 50});  // while the step runs
+  predictor.OnRouting(1, 2, {5, 6});
+  EXPECT_EQ(Ask(predictor, 0), (std::vector<float>{0, 0, 0, 1, 0.5f, 0, 0, 0}));
+}
+
+TEST(TokenPredictor, DraftsOfOtherSequencesDoNotMix) {
+  TokenPredictor predictor(Shape(2), 64, 1);
+  Step(predictor, {{0, 0, 50}, {1, 0, 60}}, {3, 4, 1, 2}, {5, 6, 5, 6});
+  predictor.OnDraft({0, 2, 50});
+  predictor.OnDraft({1, 2, 60});
+  // Only those of the sequences that take part, each at its own position.
+  Step(predictor, {{0, 1, 7}}, {0, 7}, {5, 6});
+  EXPECT_EQ(Ask(predictor, 0), (std::vector<float>{0, 0, 0, 1, 0.5f, 0, 0, 0}));
+  // Another sequence in the place forgets what was drafted there.
+  Step(predictor, {{1, 0, 7}, {1, 1, 7}}, {0, 7, 0, 7}, {5, 6, 5, 6});
+  EXPECT_EQ(Ask(predictor, 0), kNothing);
+}
+
+TEST(TokenPredictor, ChecksOfDraftsMoveThePlaceOfTheNext) {
+  TokenPredictor predictor(Shape(2), 64, 1);
+  Step(predictor, {{0, 0, 50}}, {3, 4}, {5, 6});
+  predictor.OnDraft({0, 4, 50});  // behind two that are checked
+  Step(predictor, {{0, 1, 7}, {0, 2, 8}, {0, 3, 9}}, {0, 7, 0, 7, 0, 7}, {5, 6, 5, 6, 5, 6});
+  EXPECT_EQ(Ask(predictor, 0), (std::vector<float>{0, 0, 0, 1, 0.5f, 0, 0, 0}));
+}
+
+TEST(TokenPredictor, KeepsTheTokensUsedLastAndNoMoreThanItsTableHolds) {
+  constexpr int kKept = TokenPredictor::kSetTokens;  // one set
+  TokenPredictor predictor(Shape(2), kKept, 1);
+  const auto knows = [&](int32_t token) {
+    predictor.OnDraft({0, 1, token});
+    Step(predictor, {{0, 0, -1}}, {0, 1}, {0, 1});
+    predictor.OnDraft({0, 1, token});
+    return Ask(predictor, 0) != kNothing;
+  };
+  for (int32_t token = 0; token < kKept; ++token) Step(predictor, {{0, 0, token}}, {3, 4}, {5, 6});
+  for (int32_t token = 0; token < kKept; ++token) EXPECT_TRUE(knows(token)) << token;
+  Step(predictor, {{0, 0, 0}}, {3, 4}, {5, 6});  // used again
+  Step(predictor, {{0, 0, kKept}}, {3, 4}, {5, 6});
+  EXPECT_TRUE(knows(0));
+  EXPECT_FALSE(knows(1));
+  EXPECT_TRUE(knows(kKept));
+}
+
+TEST(TokenPredictor, APromptWiderThanTheTableLeavesWhatItsLastRowsUsed) {
+  constexpr int kKept = TokenPredictor::kSetTokens;
+  TokenPredictor predictor(Shape(2), kKept, 1);
+  std::vector<PredictedRow> rows;
+  std::vector<int32_t> experts;
+  for (int32_t row = 0; row < 3 * kKept; ++row) {
+    rows.push_back({0, row, row});
+    const int32_t expert = row < 2 * kKept ? 1 : 6;
+    experts.insert(experts.end(), {expert, 7});
+  }
+  Step(predictor, rows, experts, experts);
+  predictor.OnStep({{0, 3 * kKept, 3 * kKept - 1}});
+  EXPECT_EQ(Ask(predictor, 0), (std::vector<float>{0, 0, 0, 0, 0, 0, 1, 0.5f}));
+  predictor.OnStep({{0, 3 * kKept, 3 * kKept - kKept}});
+  EXPECT_EQ(Ask(predictor, 0), (std::vector<float>{0, 0, 0, 0, 0, 0, 1, 0.5f}));
+}
+
+TEST(TokenPredictor, TakesMemoryByTheTokensKept) {
+  const double few[] = {64, 1};
+  const double many[] = {4096, 1};
+  const uint64_t entry_bytes =
+      (TokenPredictor::PlanBytes(Shape(), many) - TokenPredictor::PlanBytes(Shape(), few)) /
+      (4096 - 64);
+  EXPECT_EQ(entry_bytes, 16 + 3 * 2 * sizeof(uint16_t));  // its id and use, and the experts'
 }
 
 }  // namespace

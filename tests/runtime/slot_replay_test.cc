@@ -200,5 +200,14 @@ TEST(SlotReplay, LookaheadWithoutTheModelsGuessesIsRefused) {
       << result.status();
 }
 
+// A trace tells positions, not which tokens stood there.
+TEST(SlotReplay, GuessesByTokenAreRefused) {
+  const auto result = ReplayWith(RecordRun(Options(0), 1, 2), "token");
+  ASSERT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
+  for (const char* part : {"\"token\"", "lives by the ids of tokens", "try: measure it with"}) {
+    EXPECT_NE(result.status().message().find(part), absl::string_view::npos) << result.status();
+  }
+}
+
 }  // namespace
 }  // namespace stoker
