@@ -60,7 +60,7 @@ EngineOptions OptionsOf(const Conditions& conditions) {
 }
 
 // A prompt of its own for each sequence, each with its seed.
-Outcome Run(const Conditions& conditions) {
+Outcome OutcomeOf(const Conditions& conditions) {
   Outcome outcome;
   Engine::Parts parts;
   parts.see_logits = [&](SequenceId id, absl::Span<const float> logits) {
@@ -98,10 +98,11 @@ std::vector<std::string> AllDrafters() { return {"ngram", DraftModelPath(), "mtp
 
 TEST(Speculation, TokensAndLogitsAreThoseOfARunWithoutForEveryDrafterLengthAndTemperature) {
   for (const float temperature : {0.0f, 0.7f, 1.2f}) {
-    const Outcome plain = Run({.temperature = temperature});
+    const Outcome plain = OutcomeOf({.temperature = temperature});
     for (const std::string& draft : AllDrafters()) {
       for (const int length : {-1, 0, 1, 2, 3, 5, 8}) {
-        const Outcome outcome = Run({.draft = draft, .length = length, .temperature = temperature});
+        const Outcome outcome =
+            OutcomeOf({.draft = draft, .length = length, .temperature = temperature});
         ExpectSame(outcome, plain, fmt::format("{} {} {}", draft, length, temperature));
       }
     }
@@ -110,11 +111,12 @@ TEST(Speculation, TokensAndLogitsAreThoseOfARunWithoutForEveryDrafterLengthAndTe
 
 TEST(Speculation, SeveralSequencesWithDraftsOfDifferentLengthsDoNotShow) {
   for (const int sequences : {2, 4}) {
-    const Outcome plain = Run({.temperature = 0.7f, .sequences = sequences});
+    const Outcome plain = OutcomeOf({.temperature = 0.7f, .sequences = sequences});
     for (const std::string& draft : AllDrafters()) {
       for (const int length : {-1, 2, 8}) {
         ExpectSame(
-            Run({.draft = draft, .length = length, .temperature = 0.7f, .sequences = sequences}),
+            OutcomeOf(
+                {.draft = draft, .length = length, .temperature = 0.7f, .sequences = sequences}),
             plain, fmt::format("{} {} {}", draft, length, sequences));
       }
     }
@@ -122,34 +124,35 @@ TEST(Speculation, SeveralSequencesWithDraftsOfDifferentLengthsDoNotShow) {
 }
 
 TEST(Speculation, MemoryBudgetsDoNotShow) {
-  const Outcome plain = Run({});
+  const Outcome plain = OutcomeOf({});
   for (const double budget : {0.0, 0.1, 1.0}) {
     for (const std::string& draft : AllDrafters()) {
-      ExpectSame(Run({.draft = draft, .length = 4, .budget = budget}), plain, draft);
+      ExpectSame(OutcomeOf({.draft = draft, .length = 4, .budget = budget}), plain, draft);
     }
   }
 }
 
 TEST(Speculation, PenaltiesSeeTheDraftsThatWereRightAndNoOthers) {
-  const Outcome plain = Run({.temperature = 0.7f, .repetition_penalty = 1.3});
+  const Outcome plain = OutcomeOf({.temperature = 0.7f, .repetition_penalty = 1.3});
   for (const std::string& draft : AllDrafters()) {
-    ExpectSame(Run({.draft = draft, .length = 4, .temperature = 0.7f, .repetition_penalty = 1.3}),
-               plain, draft);
+    ExpectSame(
+        OutcomeOf({.draft = draft, .length = 4, .temperature = 0.7f, .repetition_penalty = 1.3}),
+        plain, draft);
   }
 }
 
 TEST(Speculation, AModelledGpuGivesTheSame) {
-  const Outcome plain = Run({.generated = 8});
+  const Outcome plain = OutcomeOf({.generated = 8});
   for (const std::string& draft : AllDrafters()) {
     const Outcome outcome =
-        Run({.draft = draft, .length = 3, .device = "modelled", .generated = 8});
+        OutcomeOf({.draft = draft, .length = 3, .device = "modelled", .generated = 8});
     ExpectSame(outcome, plain, draft);
   }
 }
 
 TEST(Speculation, ModelsThatWereTrainedToDraftAreRightAboutHalfOfTheTime) {
   for (const std::string& draft : {DraftModelPath(), std::string("mtp")}) {
-    const Outcome outcome = Run({.draft = draft, .length = 3, .generated = 120});
+    const Outcome outcome = OutcomeOf({.draft = draft, .length = 3, .generated = 120});
     ASSERT_GT(outcome.drafts.checked_at[0], 30u) << draft;
     EXPECT_GT(outcome.drafts.right_at[0] * 10, outcome.drafts.checked_at[0] * 4) << draft;
     EXPECT_LT(outcome.drafts.steps, 100u) << draft;  // of 119 tokens: several came together
@@ -168,28 +171,28 @@ std::vector<std::vector<TokenId>> TextsOf(const Outcome& plain) {
 }
 
 TEST(Speculation, DraftsThatAreAlwaysRightGiveAsManyTokensAStepAsAreAsked) {
-  const Outcome plain = Run({});
+  const Outcome plain = OutcomeOf({});
   const Outcome outcome =
-      Run({.draft = "ngram", .length = 5, .make_drafter = [&](const auto&) {
-             return std::make_unique<ForeseeingDrafter>(TextsOf(plain), 0, 4096);
-           }});
+      OutcomeOf({.draft = "ngram", .length = 5, .make_drafter = [&](const auto&) {
+                   return std::make_unique<ForeseeingDrafter>(TextsOf(plain), 0, 4096);
+                 }});
   ExpectSame(outcome, plain, "foreseen");
   EXPECT_EQ(outcome.drafts.right, outcome.drafts.checked);
   EXPECT_EQ(outcome.drafts.steps, 8u);  // 47 tokens after the first, six a step
 }
 
 TEST(Speculation, DraftsThatAreOftenWrongDoNotShow) {
-  const Outcome plain = Run({.temperature = 1.2f, .sequences = 3});
+  const Outcome plain = OutcomeOf({.temperature = 1.2f, .sequences = 3});
   for (const double wrong : {0.1, 0.5, 1.0}) {
     for (const int length : {-1, 8}) {
       const Outcome outcome =
-          Run({.draft = "ngram",
-               .length = length,
-               .temperature = 1.2f,
-               .sequences = 3,
-               .make_drafter = [&](const auto&) {
-                 return std::make_unique<ForeseeingDrafter>(TextsOf(plain), wrong, 4096);
-               }});
+          OutcomeOf({.draft = "ngram",
+                     .length = length,
+                     .temperature = 1.2f,
+                     .sequences = 3,
+                     .make_drafter = [&](const auto&) {
+                       return std::make_unique<ForeseeingDrafter>(TextsOf(plain), wrong, 4096);
+                     }});
       ExpectSame(outcome, plain, fmt::format("{} {}", wrong, length));
       if (wrong == 1.0) {
         EXPECT_EQ(outcome.drafts.right, 0u);
@@ -206,10 +209,11 @@ class Failing final : public Drafter {
 };
 
 TEST(Speculation, ADrafterThatFailsIsLeftOutAndTheRunGoesOn) {
-  const Outcome plain = Run({});
-  const Outcome outcome = Run({.draft = "ngram", .length = 4, .make_drafter = [](const auto&) {
-                                 return std::make_unique<Failing>();
-                               }});
+  const Outcome plain = OutcomeOf({});
+  const Outcome outcome =
+      OutcomeOf({.draft = "ngram", .length = 4, .make_drafter = [](const auto&) {
+                   return std::make_unique<Failing>();
+                 }});
   ExpectSame(outcome, plain, "failing");
   EXPECT_TRUE(outcome.drafts.has_failed);
 }
@@ -256,7 +260,7 @@ TEST(Speculation, ItsMemoryIsInThePlan) {
 std::string ErrorOf(const EngineOptions& options) {
   const auto engine = Engine::Open(options, nullptr);
   EXPECT_FALSE(engine.ok());
-  return engine.ok() ? "" : MessageOf(engine.status());
+  return engine.ok() ? std::string() : std::string(MessageOf(engine.status()));
 }
 
 TEST(Speculation, AModelWithExpertsIsNoDraftModel) {
