@@ -288,7 +288,8 @@ absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
                          .clock = parts.clock,
                          .ledger = parts.ledger.get(),
                          .vocab_count = spec.config.vocab_count,
-                         .context = parts.limits.context});
+                         .context = parts.limits.context,
+                         .prefetcher = parts.prefetcher.get()});
   DrafterParts drafter = DraftShape(spec, parts.limits);
   ASSIGN_OR_RETURN(drafter.own, LoadDraftModel(source, options, parts));
   drafter.chooser = parts.speculation.get();

@@ -45,7 +45,18 @@ void Speculation::Draft(absl::Span<Item> items) {
   for (size_t i = 0; i < items.size(); ++i) {
     items[i].check = std::min(candidates_[i].check, items[i].sequence->draft_count());
     if (items[i].check > 0 && drafter_->drafts_ahead()) AddAhead(items[i]);
+    TellPrefetcher(items[i].slot, items[i].check);
   }
+}
+
+// If the drafts that are being checked are right, the step gives the draft behind them.
+void Speculation::TellPrefetcher(int slot, int checked) {
+  if (!is_sensed()) return;
+  Sequence& sequence = *slots_[static_cast<size_t>(slot)].sequence;
+  if (sequence.draft_count() <= checked) return;
+  const int position = static_cast<int>(sequence.tokens().size()) + checked;
+  parts_.prefetcher->OnDraft(
+      {.sequence = slot, .position = position, .token = sequence.data()[position]});
 }
 
 // What the next step may want if all goes well: the token that this one gives, and as many drafts
@@ -76,6 +87,7 @@ bool Speculation::DraftAhead(int outstanding) {
     const int checked = job.known - static_cast<int>(sequence.tokens().size());
     totals_.drafted += static_cast<uint64_t>(checked + job.drafted - sequence.draft_count());
     sequence.SetDraftCount(checked + job.drafted);
+    TellPrefetcher(job.slot, checked);
   }
   if (!more.ok() || !*more) ahead_.clear();
   return true;
@@ -89,12 +101,17 @@ void Speculation::AddJob(const Item& item, const Governor::Candidate& candidate)
   } else if (drafted > 0) {
     return;  // listened to until they are used up
   }
-  if (drafted >= candidate.draft) return;
+  const int known = static_cast<int>(item.sequence->tokens().size());
+  int wanted = candidate.draft;
+  if (is_sensed() && parts_.governor.is_drafting_free) {
+    wanted = std::min({wanted + 1, parts_.context - known, kDraftLengthMax});
+  }
+  if (drafted >= wanted) return;
   jobs_.push_back({.slot = item.slot,
                    .tokens = item.sequence->data(),
-                   .known = static_cast<int>(item.sequence->tokens().size()),
+                   .known = known,
                    .drafted = drafted,
-                   .wanted = candidate.draft});
+                   .wanted = wanted});
 }
 
 void Speculation::RunJobs() {

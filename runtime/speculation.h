@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "base/clock.h"
 #include "base/time_ledger.h"
+#include "prefetch/prefetcher.h"
 #include "runtime/engine.h"
 #include "runtime/sampler.h"
 #include "runtime/sequence.h"
@@ -26,6 +27,10 @@ namespace stoker {
 // and noise is keyed by position. As long as that token is the draft in the next row, that row's
 // logits are the next token's. So drafts change how many tokens a step gives, never which.
 //
+// Drafts are also told to the prefetcher, if it wants them: which token the next step will begin
+// with. For that a drafter that takes no time drafts one token more than is checked, and also where
+// none is; one that takes time is not asked for more.
+//
 // One thread. A drafter that fails is not asked again: the run goes on without, and status() says
 // why.
 class Speculation final : public TokenChooser {
@@ -37,6 +42,7 @@ class Speculation final : public TokenChooser {
     TimeLedger* ledger = nullptr;
     int vocab_count = 0;
     int context = 0;
+    Prefetcher* prefetcher = nullptr;  // must outlive this object; may be null
   };
   explicit Speculation(const Parts& parts);
   // Once, before the first step. The drafter chooses tokens through this object.
@@ -89,9 +95,13 @@ class Speculation final : public TokenChooser {
     bool is_listening = false;
   };
   bool is_working() const { return status_.ok(); }
+  bool is_sensed() const {
+    return parts_.prefetcher != nullptr && parts_.prefetcher->wants_drafts();
+  }
   void AddAhead(const Item& item);
   void AddJob(const Item& item, const Governor::Candidate& candidate);
   void RunJobs();
+  void TellPrefetcher(int slot, int checked);
 
   const Parts parts_;
   Governor governor_;

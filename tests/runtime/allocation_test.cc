@@ -68,7 +68,8 @@ TEST(Allocation, ASampledDecodeStepTakesNoMemory) {
 }
 
 TEST(Allocation, ADecodeStepThatGuessesTakesNoMemory) {
-  for (const char* prefetch : {"lookahead", "co-occurrence", "previous-token", "popularity"}) {
+  for (const char* prefetch :
+       {"lookahead", "co-occurrence", "previous-token", "popularity", "token"}) {
     EngineOptions options = SmallOptions();
     const absl::StatusOr<MemoryPlan> plan = PlanRun(options);
     ASSERT_TRUE(plan.ok()) << plan.status();
@@ -78,6 +79,14 @@ TEST(Allocation, ADecodeStepThatGuessesTakesNoMemory) {
     options.prefetch = prefetch;
     ExpectNoAllocations(options, {.temperature = 0});
   }
+}
+
+TEST(Allocation, ADecodeStepThatGuessesByDraftsTakesNoMemory) {
+  EngineOptions options = SmallOptions();
+  options.prefetch = "token";
+  options.draft = "ngram";
+  options.draft_length = 0;
+  ExpectNoAllocations(options, {.temperature = 0});
 }
 
 // A recorded step: encoded into a buffer, which is written out when it is full.

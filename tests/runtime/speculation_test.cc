@@ -39,6 +39,7 @@ struct Conditions {
   int sequences = 1;
   double budget = 0.3;
   std::string device = "cpu";
+  std::string prefetch = "none";
   double repetition_penalty = 1;
   int generated = kGenerated;
   std::function<std::unique_ptr<Drafter>(const DrafterParts&)> make_drafter;
@@ -50,6 +51,7 @@ EngineOptions OptionsOf(const Conditions& conditions) {
   options.draft_length = conditions.length;
   options.sequences_max = conditions.sequences;
   options.device = conditions.device;
+  options.prefetch = conditions.prefetch;
   if (conditions.device != "cpu") options.modelled.memory_bytes = uint64_t{1} << 30;
   const absl::StatusOr<MemoryPlan> plan = PlanRun(options);
   EXPECT_TRUE(plan.ok()) << plan.status();
@@ -96,6 +98,17 @@ void ExpectSame(const Outcome& outcome, const Outcome& plain, const std::string&
 
 std::vector<std::string> AllDrafters() { return {"ngram", DraftModelPath(), "mtp"}; }
 
+std::vector<std::vector<TokenId>> TextsOf(const Outcome& plain) {
+  const auto engine = OpenOrDie(SmallOptions());
+  const std::vector<TokenId> prompt = PromptIds(*engine);
+  std::vector<std::vector<TokenId>> texts;
+  for (const auto& [id, tokens] : plain.tokens) {
+    texts.emplace_back(prompt.begin(), prompt.end() - 9 * static_cast<ptrdiff_t>(texts.size()));
+    texts.back().insert(texts.back().end(), tokens.begin(), tokens.end());
+  }
+  return texts;
+}
+
 TEST(Speculation, TokensAndLogitsAreThoseOfARunWithoutForEveryDrafterLengthAndTemperature) {
   for (const float temperature : {0.0f, 0.7f, 1.2f}) {
     const Outcome plain = OutcomeOf({.temperature = temperature});
@@ -141,6 +154,75 @@ TEST(Speculation, PenaltiesSeeTheDraftsThatWereRightAndNoOthers) {
   }
 }
 
+TEST(Speculation, ThatDraftsAreToldToThePrefetcherDoesNotShow) {
+  for (const int sequences : {1, 3}) {
+    const Outcome plain = OutcomeOf({.temperature = 0.7f, .sequences = sequences});
+    for (const std::string& draft : AllDrafters()) {
+      for (const int length : {-1, 0, 3}) {
+        const Outcome outcome = OutcomeOf({.draft = draft,
+                                           .length = length,
+                                           .temperature = 0.7f,
+                                           .sequences = sequences,
+                                           .prefetch = "token"});
+        ExpectSame(outcome, plain, fmt::format("{} {} {}", draft, length, sequences));
+      }
+    }
+  }
+}
+
+// Counts the hints that are issued after a step's last layer was routed and before the next step
+// begins. Between them only the next step's first layer can be guessed, and its tokens are not
+// known: such a hint rests on a draft. Told before the engine's own observers.
+class HintsBetweenSteps final : public StepObserver {
+ public:
+  void Watch(const Engine& engine) { engine_ = &engine; }
+  uint64_t count() const { return count_; }
+
+  void OnStep(absl::Span<const StepRow> rows) override {
+    if (is_decoding_) count_ += engine_->cache_counts().hints.issued - issued_before_;
+    is_decoding_ = rows.size() == 1;
+  }
+  void OnRouting(int layer, int, absl::Span<const int32_t>, absl::Span<const float>) override {
+    if (layer == engine_->spec().experts.layers.back().layer)
+      issued_before_ = engine_->cache_counts().hints.issued;
+  }
+
+ private:
+  const Engine* engine_ = nullptr;
+  bool is_decoding_ = false;
+  uint64_t issued_before_ = 0;
+  uint64_t count_ = 0;
+};
+
+uint64_t CountHintsBetweenSteps(const Conditions& conditions) {
+  HintsBetweenSteps hints;
+  Engine::Parts parts;
+  parts.observer = &hints;
+  parts.make_drafter = conditions.make_drafter;
+  const auto engine = OpenOrDie(OptionsOf(conditions), parts);
+  hints.Watch(*engine);
+  Generate(*engine, GreedyRequest(PromptIds(*engine), kGenerated));
+  EXPECT_EQ(engine->draft_totals().checked, 0u);
+  return hints.count();
+}
+
+TEST(Speculation, DraftsThatNobodyChecksHaveTheNextStepsFirstLayerRead) {
+  const Outcome plain = OutcomeOf({});
+  const std::vector<std::vector<TokenId>> texts = TextsOf(plain);
+  Conditions conditions = {.length = 0, .budget = 0.1};
+  conditions.make_drafter = [&](const auto&) {
+    return std::make_unique<ForeseeingDrafter>(texts, 0, 4096);
+  };
+  conditions.draft = "ngram";
+  conditions.prefetch = "token";
+  EXPECT_GT(CountHintsBetweenSteps(conditions), 5u);
+  // Text that nobody foresees has no drafts, and what is drafted without a listener is not told.
+  conditions.make_drafter = [](const auto&) {
+    return std::make_unique<ForeseeingDrafter>(std::vector<std::vector<TokenId>>(1), 0, 4096);
+  };
+  EXPECT_EQ(CountHintsBetweenSteps(conditions), 0u);
+}
+
 TEST(Speculation, AModelledGpuGivesTheSame) {
   const Outcome plain = OutcomeOf({.generated = 8});
   for (const std::string& draft : AllDrafters()) {
@@ -157,17 +239,6 @@ TEST(Speculation, ModelsThatWereTrainedToDraftAreRightAboutHalfOfTheTime) {
     EXPECT_GT(outcome.drafts.right_at[0] * 10, outcome.drafts.checked_at[0] * 4) << draft;
     EXPECT_LT(outcome.drafts.steps, 100u) << draft;  // of 119 tokens: several came together
   }
-}
-
-std::vector<std::vector<TokenId>> TextsOf(const Outcome& plain) {
-  const auto engine = OpenOrDie(SmallOptions());
-  const std::vector<TokenId> prompt = PromptIds(*engine);
-  std::vector<std::vector<TokenId>> texts;
-  for (const auto& [id, tokens] : plain.tokens) {
-    texts.emplace_back(prompt.begin(), prompt.end() - 9 * static_cast<ptrdiff_t>(texts.size()));
-    texts.back().insert(texts.back().end(), tokens.begin(), tokens.end());
-  }
-  return texts;
 }
 
 TEST(Speculation, DraftsThatAreAlwaysRightGiveAsManyTokensAStepAsAreAsked) {
