@@ -81,6 +81,18 @@ TEST(Allocation, ADecodeStepThatGuessesTakesNoMemory) {
   }
 }
 
+TEST(Allocation, ADecodeStepThatChecksDraftsTakesNoMemory) {
+  for (const std::string& draft :
+       {std::string("ngram"), std::string("mtp"), SourceDir() + "/models/draft-1m.q8_0.gguf"}) {
+    for (const int length : {-1, 3}) {
+      EngineOptions options = SmallOptions();
+      options.draft = draft;
+      options.draft_length = length;
+      ExpectNoAllocations(options, {.temperature = 0.8f});
+    }
+  }
+}
+
 TEST(Allocation, ADecodeStepThatGuessesByDraftsTakesNoMemory) {
   EngineOptions options = SmallOptions();
   options.prefetch = "token";

@@ -224,10 +224,10 @@ TEST(Speculation, DraftsThatNobodyChecksHaveTheNextStepsFirstLayerRead) {
 }
 
 TEST(Speculation, AModelledGpuGivesTheSame) {
-  const Outcome plain = OutcomeOf({.generated = 8});
+  const Outcome plain = OutcomeOf({.generated = 5});
   for (const std::string& draft : AllDrafters()) {
     const Outcome outcome =
-        OutcomeOf({.draft = draft, .length = 3, .device = "modelled", .generated = 8});
+        OutcomeOf({.draft = draft, .length = 3, .device = "modelled", .generated = 5});
     ExpectSame(outcome, plain, draft);
   }
 }
