@@ -47,7 +47,7 @@ std::vector<TunableRow> TunableRows() {
   AddTunable(Predictors(), rows);
   AddTunable(Drafters(), rows);
   rows.push_back({"hints", "guessing experts, whoever predicts them", PrefetchParameters()});
-  rows.push_back({"draft", "how many drafts are checked, whoever makes them",
+  rows.push_back({"drafts", "how many drafts are checked, whoever makes them",
                   absl::MakeConstSpan(Governor::kParameters)});
   return rows;
 }

@@ -105,7 +105,7 @@ Model::Options DraftModelOptions(const StepLimits& limits) {
 Governor::Options GovernorOptions(const DraftSource& source, const ModelSpec& target,
                                   const StepLimits& limits, const EngineOptions& options) {
   absl::StatusOr<std::vector<double>> values =
-      ChooseParameters("draft", Governor::kParameters, options.settings);
+      ChooseParameters("drafts", Governor::kParameters, options.settings);
   CHECK(values.ok());
   const ModelConfig& config = target.config;
   const int mixtures = static_cast<int>(target.experts.layers.size());

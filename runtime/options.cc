@@ -116,7 +116,7 @@ absl::Status CheckModelledDrive(const ModelledDriveOptions& o) {
 
 absl::Status CheckDraft(const EngineOptions& o) {
   ASSIGN_OR_RETURN(const DrafterChoice drafter, ChooseDrafter(o.draft, o.settings));
-  RETURN_IF_ERROR(ChooseParameters("draft", Governor::kParameters, o.settings).status());
+  RETURN_IF_ERROR(ChooseParameters("drafts", Governor::kParameters, o.settings).status());
   RETURN_IF_ERROR(CheckInt("draft_len", o.draft_length, -1, kDraftLengthMax,
                            " (-1 or auto: chosen as the run goes)"));
   if (!drafter.is_none() || o.draft_length <= 0) return absl::OkStatus();
