@@ -124,7 +124,7 @@ void LocalEngine::EndRecord() {
   parts_.ledger->Switch(Cause::kOther);
   record_.causes = parts_.ledger->Take();
   record_.wall_ns = std::accumulate(record_.causes.begin(), record_.causes.end(), int64_t{0});
-  if (parts_.speculation != nullptr) parts_.speculation->EndStep(record_);
+  if (parts_.speculation != nullptr) parts_.speculation->EndStep(draft_misses_, record_);
   if (parts_.recorder != nullptr) EndTrace();
 }
 
@@ -164,7 +164,9 @@ void LocalEngine::DraftTokens() {
   for (const StepPart& part : scheduler_.Decoding()) {
     drafting_.push_back({.sequence = Find(part.sequence), .slot = part.slot});
   }
+  const uint64_t misses_before = cache_counts().misses;
   parts_.speculation->Draft(absl::MakeSpan(drafting_));
+  draft_misses_ = cache_counts().misses - misses_before;
   for (const Speculation::Item& item : drafting_) {
     scheduler_.Check(item.sequence->id(), item.check);
   }

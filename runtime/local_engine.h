@@ -132,6 +132,7 @@ class LocalEngine final : public Engine {
   bool trace_failed_ = false;
   bool usage_failed_ = false;
   bool drafting_failed_ = false;
+  uint64_t draft_misses_ = 0;  // of the step, while drafting
 };
 
 }  // namespace stoker

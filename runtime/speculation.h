@@ -77,8 +77,9 @@ class Speculation final : public TokenChooser {
   void OnRows(const VerifiedRows& rows) {
     if (is_working()) drafter_->OnRows(rows);
   }
-  // Ends the step that `record` is of, and fills in what it says of speculation.
-  void EndStep(StepRecord& record);
+  // Ends the step that `record` is of, and fills in what it says of speculation. `draft_misses`:
+  // those of its misses that Draft caused.
+  void EndStep(uint64_t draft_misses, StepRecord& record);
 
   absl::StatusOr<int32_t> Choose(int slot, absl::Span<float> logits,
                                  absl::Span<const int32_t> history) override;

@@ -14,8 +14,11 @@ enum Value : size_t { kGainToStart, kStepsBetweenTrials };
 constexpr double kPriorAcceptance = 0.5;
 // Drafts that must have been checked before the chances are believed.
 constexpr double kCheckedMin = 4;
-// Drafts asked for to compare them with what comes.
-constexpr int kListenLength = 4;
+// Drafts asked for to compare them with what comes: of a drafter that costs nothing, of others.
+constexpr int kListenLength = 4, kDearListenLength = 2;
+// Of the time of a run, that may go into drafts which are only listened to, once there is a
+// verdict.
+constexpr double kListenShare = 0.01;
 constexpr int64_t kTrialDoublings = 16;
 constexpr double kDraftMemory = 16;  // rounds
 
@@ -58,7 +61,9 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
   double tokens = sequences, best_rate = plain_rate;
   int rows = sequences, longest = 0;
   std::fill(reached_.begin(), reached_.end(), 1.0);
-  for (;;) {
+  // Step by step into the unknown: what twice as many rows cost is a guess, beyond it is nothing.
+  const int rows_max = 2 * std::max(sequences, cost_.SureRows());
+  while (rows < rows_max) {
     Candidate* next = nullptr;
     double next_chance = 0;
     for (Candidate& candidate : candidates) {
@@ -99,7 +104,8 @@ void Governor::Listen(absl::Span<Candidate> candidates) {
                  static_cast<int64_t>(options_.values[kStepsBetweenTrials]) * kTrialDoublings);
   }
   for (Candidate& candidate : candidates) {
-    candidate.draft = std::min(candidate.room, kListenLength);
+    candidate.draft =
+        std::min(candidate.room, options_.is_drafting_free ? kListenLength : kDearListenLength);
   }
 }
 
@@ -118,6 +124,10 @@ void Governor::ObserveStep(const StepSample& sample) {
     // As of steps: the first rounds find caches cold.
     if (draft_round_ns_ == 0 || round_ns < draft_round_ns_) draft_round_ns_ = round_ns;
     draft_round_ns_ += (round_ns - draft_round_ns_) / kDraftMemory;
+  }
+  if (sample.checked == 0 && step_ns > 0) {
+    steps_to_trial_ =
+        std::max(steps_to_trial_, static_cast<int64_t>(draft_ns / (kListenShare * step_ns)));
   }
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;

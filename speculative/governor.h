@@ -24,7 +24,8 @@ namespace stoker {
 // Speculation is off, or on; it goes on when that promises kGainToStart, and off when it promises
 // less than none. Off costs one comparison a step. While it is off, drafts of a drafter that costs
 // nothing are compared with what comes, unchecked; one that costs is asked for a few now and then,
-// twice as rarely each time they do not change the verdict. The cost of wider steps is forgotten
+// twice as rarely each time they do not change the verdict, and never for more than a hundredth of
+// the time. The cost of wider steps is forgotten
 // after a while (StepCost), so they are tried again if the chances are good.
 //
 // Needs no clock: times come in with Observe. One thread.

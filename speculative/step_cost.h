@@ -27,8 +27,9 @@ class StepCost {
  public:
   static constexpr double kUnionExponent = 0.67;
   // Of one row more in a step of n, before a second row count was seen: compute grows by this share
-  // of compute(n) / n. Between a pure cost by row (1) and a pure cost by weights (0).
-  static constexpr double kRowShare = 0.5;
+  // of compute(n) / n. Rather too little than too much: what looks cheap is tried, and known after
+  // a few steps; what looks dear never is.
+  static constexpr double kRowShare = 0.25;
 
   struct Sample {
     int rows = 0;
@@ -43,6 +44,8 @@ class StepCost {
   // Whether steps of this size were seen, and not too long ago.
   bool IsSeen(int rows) const { return curve_[static_cast<size_t>(rows)].weight > 0; }
 
+  // The largest size seen often enough to be believed; 0: none.
+  int SureRows() const { return Below(rows_max_, kFirst); }
   // Zero while nothing was seen.
   double ComputeNs(int rows) const;
   double Missing(int rows) const;

@@ -16,12 +16,13 @@ namespace stoker {
 // The layer has an attention cache of its own, which follows the sequence only as far as drafts are
 // wanted: states wait, the last kStatesMax of them, until the next draft. If more went by, the
 // layer's context begins anew with those that are left; rotary positions are relative, so it may
-// begin anywhere. The price is a guess that has seen less.
+// begin anywhere. The price is a guess that has seen less. More would be dear: each row that is
+// caught up with chooses experts of the layer, which are read and push out others.
 //
 // Its experts are asked for in the same store as all others.
 class MtpDrafter final : public Drafter {
  public:
-  static constexpr int kStatesMax = 128;
+  static constexpr int kStatesMax = 16;
   static std::unique_ptr<Drafter> Make(DrafterParts parts, absl::Span<const double> values);
   static uint64_t PlanBytes(const DrafterParts& parts, const ModelConfig& target,
                             absl::Span<const double> values);

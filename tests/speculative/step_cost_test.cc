@@ -38,7 +38,7 @@ TEST(StepCost, ASingleStepThatWasDearIsNotBelievedAgainstTheOthers) {
   StepCost cost = MakeCost();
   for (int i = 0; i < 8; ++i) cost.Observe({.rows = 1, .compute_ns = 100});
   cost.Observe({.rows = 2, .compute_ns = 900});
-  EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 150);
+  EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 100 * (1 + StepCost::kRowShare));
   for (int i = 0; i < 2; ++i) cost.Observe({.rows = 2, .compute_ns = 800});
   EXPECT_DOUBLE_EQ(cost.ComputeNs(2), 800);
 }
