@@ -78,7 +78,6 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_flag("--quiet", quiet, "Nothing but results and errors")->group(group);
   DeclareDevice(app);
   DeclareExperts(app);
-  DeclareDrafts(app);
   DeclareParameterFlags(app, TunableRows(), options.settings);
 }
 

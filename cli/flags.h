@@ -32,6 +32,8 @@ struct ModelFlags {
   bool quiet = false;
 
   void Declare(CLI::App& app);
+  // Of commands that generate, besides.
+  void DeclareDrafts(CLI::App& app);
   // Fills the options in that are read from text. InvalidArgument naming flag, value and range.
   absl::Status Check();
   // InvalidArgument when no model was named.
@@ -40,7 +42,6 @@ struct ModelFlags {
  private:
   void DeclareDevice(CLI::App& app);
   void DeclareExperts(CLI::App& app);
-  void DeclareDrafts(CLI::App& app);
   absl::Status CheckDevice();
 };
 

@@ -21,12 +21,12 @@ namespace stoker {
 // better. (It is the throughput objective of Cascade, arXiv 2506.20675, with a cost that counts
 // missing experts.)
 //
-// Speculation is off, or on; it goes on when that promises kGainToStart, and off when it promises
-// less than none. Off costs one comparison a step. While it is off, drafts of a drafter that costs
-// nothing are compared with what comes, unchecked; one that costs is asked for a few now and then,
-// twice as rarely each time they do not change the verdict, and never for more than a hundredth of
-// the time. The cost of wider steps is forgotten
-// after a while (StepCost), so they are tried again if the chances are good.
+// Speculation is off, or on; it goes on when that promises `gain_to_start`, and off when it
+// promises less than none. While it is off, drafts of a drafter that costs nothing are compared
+// with what comes, unchecked; one that costs is asked for a few now and then, twice as rarely each
+// time they do not change the verdict, and once there is one for no more than a hundredth of the
+// time. The cost of wider steps is forgotten after a while (StepCost), so they are tried again if
+// the chances are good.
 //
 // Needs no clock: times come in with Observe. One thread.
 class Governor {

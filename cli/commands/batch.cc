@@ -38,6 +38,7 @@ class BatchCommand final : public Command {
   void Declare(CLI::App& app) override {
     model_.options.sequences_max = kDefaultSequences;
     model_.Declare(app);
+    model_.DeclareDrafts(app);
     const std::string group = "Batch";
     app.add_option("-i,--input", input_path_,
                    "The prompts: one JSON object a line, with \"prompt\", and where wanted \"id\" "

@@ -55,6 +55,7 @@ class BenchCommand final : public Command {
  public:
   void Declare(CLI::App& app) override {
     model_.Declare(app);
+    model_.DeclareDrafts(app);
     const std::string group = "Bench";
     app.add_option("-p,--prompt-tokens", prompt_tokens_, "Tokens of the prompt")
         ->capture_default_str()

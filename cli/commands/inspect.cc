@@ -210,6 +210,7 @@ class InspectCommand final : public Command {
  public:
   void Declare(CLI::App& app) override {
     model_.Declare(app);
+    model_.DeclareDrafts(app);
     app.add_option("MODEL", positional_, "The model, without -m");
     app.add_flag("--plan", plan_,
                  "Instead, the memory that stoker run would take with these flags");

@@ -99,6 +99,7 @@ class RunCommand final : public Command {
  public:
   void Declare(CLI::App& app) override {
     model_.Declare(app);
+    model_.DeclareDrafts(app);
     prompts_.Declare(app);
     DeclareSamplingFlags(app, sampling_);
     app.add_option("-n,--tokens", tokens_, "Tokens to generate; -1: until the text or context ends")

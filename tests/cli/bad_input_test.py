@@ -25,6 +25,11 @@ class UsageTest(CliTest):
     def test_value_that_is_no_number_is_refused(self):
         self.refuses(USAGE, ["--threads", "many"], "run", "-m", MODEL, "--threads", "many")
 
+    def test_commands_that_generate_nothing_take_no_drafts(self):
+        for command in ("perplexity", "logits"):
+            with self.subTest(command=command):
+                self.refuses(USAGE, ["draft"], command, "-m", MODEL, "--draft", "ngram")
+
     def test_values_out_of_range_are_refused(self):
         for flags, word in ((["--threads", "-1"], "threads"), (["--chunk", "-5"], "chunk"),
                             (["--policy", "fifo"], "policy"), (["--isa", "sse9"], "isa"),
