@@ -747,6 +747,7 @@ void ExpertCache::ReportHints(CounterVisitor& visitor) const {
   visitor.Counter("cache_hint_wasted_bytes", hints.wasted_bytes);
   visitor.Counter("cache_hint_saved_bytes", hints.saved_bytes);
   visitor.Counter("cache_hint_delay_bytes", hints.delay_bytes);
+  visitor.Counter("cache_hint_displaced_bytes", hints.displaced_bytes);
   visitor.Gauge("cache_hints_loading", static_cast<double>(state_->hints->loading_count()));
   visitor.Gauge("cache_hints_unused", static_cast<double>(state_->hints->unused_count()));
 }

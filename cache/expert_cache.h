@@ -151,6 +151,9 @@ struct HintCounts {
   uint64_t wasted_bytes = 0;  // of the experts wasted, and what was read of those dropped
   uint64_t saved_bytes = 0;   // that no step had to wait for: of those used, and those late in part
   uint64_t delay_bytes = 0;   // read on guesses while a step waited for other reads
+  // Of experts that a step asked for and that had gone for a guess which nobody had asked for: what
+  // is read once more for the guess's sake. Counted with the layer that was guessed.
+  uint64_t displaced_bytes = 0;
 
   // Of the experts that were guessed right and not resident, the share that came in time; 0 when
   // there were none.

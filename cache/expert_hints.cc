@@ -2,6 +2,7 @@
 #include "cache/expert_hints.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -21,7 +22,8 @@ HintCounts Combined(const HintCounts& a, const HintCounts& b, Combine combine) {
           .late_bytes = combine(a.late_bytes, b.late_bytes),
           .wasted_bytes = combine(a.wasted_bytes, b.wasted_bytes),
           .saved_bytes = combine(a.saved_bytes, b.saved_bytes),
-          .delay_bytes = combine(a.delay_bytes, b.delay_bytes)};
+          .delay_bytes = combine(a.delay_bytes, b.delay_bytes),
+          .displaced_bytes = combine(a.displaced_bytes, b.displaced_bytes)};
 }
 
 }  // namespace
@@ -156,6 +158,8 @@ void ExpertHints::Asked(int layer_index, absl::Span<const int32_t> experts) {
     const ExpertKey key = layer.first_key + expert;
     Entry& entry = entries_[key];
     entry.used_step = step_;
+    CountIfDisplaced(key);
+    EndDisplacement(key);
     if (entry.stage != Stage::kBrought) continue;
     entry.stage = Stage::kNone;
     --unused_count_;
@@ -227,6 +231,33 @@ uint64_t ExpertHints::ReadSinceAsked(const Entry& entry, uint64_t bytes) const {
                                static_cast<double>(now_ns - entry.begun_ns));
 }
 
+// A guess takes the place of another that nobody asked for: who went for that one is still gone.
+void ExpertHints::Displace(ExpertKey guess, ExpertKey evicted) {
+  EndDisplacement(guess);
+  const ExpertKey before = std::exchange(entries_[evicted].displaced, -1);
+  const bool is_unasked = entries_[evicted].stage == Stage::kBrought && !entries_[evicted].is_warm;
+  const ExpertKey displaced = is_unasked ? before : evicted;
+  if (displaced < 0) return;
+  const ExpertKey earlier = entries_[displaced].displaced_by;
+  if (earlier >= 0) entries_[earlier].displaced = -1;
+  entries_[guess].displaced = displaced;
+  entries_[displaced].displaced_by = guess;
+}
+
+// Somebody asked for the guess, or wanted its slot, who else would have taken it from the other.
+void ExpertHints::EndDisplacement(ExpertKey guess) {
+  const ExpertKey displaced = std::exchange(entries_[guess].displaced, -1);
+  if (displaced >= 0) entries_[displaced].displaced_by = -1;
+}
+
+void ExpertHints::CountIfDisplaced(ExpertKey key) {
+  const ExpertKey guess = entries_[key].displaced_by;
+  if (guess < 0) return;
+  EndDisplacement(guess);
+  const uint64_t bytes = layout_.layer_of(key).expert_bytes;
+  Count(guess, [bytes](HintCounts& counts) { counts.displaced_bytes += bytes; });
+}
+
 // The best guess of the layer that is asked for next; -1 when there is none that may be read.
 ExpertKey ExpertHints::TakeNext() {
   const int layer_count = static_cast<int>(guesses_.size());
@@ -251,7 +282,10 @@ bool ExpertHints::Load(ExpertKey key, Evicted evicted) {
   const Tier::Claimed claimed = landing().ClaimOnHint(key, [this](ExpertKey resident) {
     return guards_[resident] == 0 && entries_[resident].used_step != step_;
   });
-  if (claimed.evicted >= 0) evicted(claimed.evicted);
+  if (claimed.evicted >= 0) {
+    Displace(key, claimed.evicted);
+    evicted(claimed.evicted);
+  }
   if (claimed.slot < 0) return false;
   // It may be guarded: as one that was here when guessed, but was not admitted to stay.
   CHECK(guards_[key] != 0 || TryGuard(key));
@@ -350,6 +384,7 @@ bool ExpertHints::Ended(const ExpertLoader::Outcome& outcome) {
 
 void ExpertHints::Left(ExpertKey key) {
   Unguard(key);
+  EndDisplacement(key);
   if (entries_[key].stage != Stage::kBrought) return;
   entries_[key].stage = Stage::kNone;
   --unused_count_;

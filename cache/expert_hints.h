@@ -101,6 +101,9 @@ class ExpertHints {
     uint32_t mark = 0;
     Stage stage = Stage::kNone;
     bool is_warm = false;  // of the warm start; says nothing at Stage::kNone
+    // Between a guess and who went for it, while neither has been asked for; -1: nobody.
+    ExpertKey displaced = -1;
+    ExpertKey displaced_by = -1;
   };
   struct Guesses {
     int count = 0;
@@ -117,6 +120,9 @@ class ExpertHints {
   void Withdraw(ExpertKey key);
   void Clear(Guesses& guesses);
   void Mark(int layer_index, absl::Span<const int32_t> experts);
+  void Displace(ExpertKey guess, ExpertKey evicted);
+  void EndDisplacement(ExpertKey guess);
+  void CountIfDisplaced(ExpertKey key);
   ExpertKey TakeNext();
   bool Load(ExpertKey key, Evicted evicted);
   bool LoadNextWarm();

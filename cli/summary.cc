@@ -52,7 +52,8 @@ ordered_json HintsJson(const HintCounts& hints) {
           {"late_bytes", hints.late_bytes},
           {"wasted_bytes", hints.wasted_bytes},
           {"saved_bytes", hints.saved_bytes},
-          {"delay_bytes", hints.delay_bytes}};
+          {"delay_bytes", hints.delay_bytes},
+          {"displaced_bytes", hints.displaced_bytes}};
 }
 
 std::string FormatHints(const HintCounts& hints) {

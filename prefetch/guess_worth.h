@@ -10,17 +10,19 @@ namespace stoker {
 
 // Weighs, in bytes that the drive reads, because those are what a step waits for:
 //
-//   gain = saved                                  reads that no step had to wait for
-//   cost = waste_weight * (issued - used - late)  each took a resident's slot, which may be missed
-//        + delay                                  what was read while a step waited for others
-//        + spent / wait_ns_per_byte               what steps would have waited for in the time that
-//                                                 making the guesses took from them
+//   gain = saved                     reads that no step had to wait for
+//   cost = displaced                 residents read again that had gone for guesses in vain
+//        + kVainShare * in vain      reads that nobody asked for; a drive wears and heats
+//        + delay                     what was read while a step waited for others
+//        + spent / wait_ns_per_byte  what steps would have waited for in the time that making the
+//                                    guesses took from them
 //
 // After a window of reads, or of kWindowGuesses guesses if those took time, the gain must be the
-// larger, else the guesses stop for `pause` steps. Guesses that found nothing to read kIdleGuesses
-// times in a row stop too: they cost, and there is nothing to gain. Each time in a row the pause is
-// twice as long, up to kPauseDoublings times, and what is tried then half as much, down to
-// kWindowMin.
+// larger, else the guesses stop for `pause` steps. A window also inherits kInherited of what the
+// ones before it came to, as one of 16 reads alone often says the opposite of a hundred. Guesses
+// that found nothing to read kIdleGuesses times in a row stop too: they cost, and there is nothing
+// to gain. Each time in a row the pause is twice as long, up to kPauseDoublings times, and what is
+// tried then half as much, down to kWindowMin.
 //
 // Times come in as numbers: where they are those of a virtual clock, a run can be replayed.
 class GuessWorth {
@@ -29,9 +31,10 @@ class GuessWorth {
   static constexpr int kWindowMin = 4;
   static constexpr int kWindowGuesses = 16;
   static constexpr int kIdleGuesses = 32;
+  static constexpr double kInherited = 0.75;
+  static constexpr double kVainShare = 1.0 / 32;
 
   struct Options {
-    double waste_weight = 0;
     int window = 0;  // reads
     int pause = 0;   // steps
   };
@@ -47,12 +50,13 @@ class GuessWorth {
 
  private:
   int Shrunk(int count) const { return std::max(count >> doublings_, std::min(kWindowMin, count)); }
-  bool Pays(const HintCounts& now, double wait_ns_per_byte) const;
+  double WorthNs(const HintCounts& now, double wait_ns_per_byte) const;
   void BeginWindow(const HintCounts& counts);
   void FallSilent();
 
   Options options_;
   HintCounts before_;     // at the start of the window
+  double worth_ns_ = 0;   // of windows before it
   int64_t spent_ns_ = 0;  // in the window
   int guess_count_ = 0;   // in the window
   int silence_ = 0;       // steps left

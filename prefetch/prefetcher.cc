@@ -16,7 +16,7 @@ namespace {
 constexpr double kWaitFade = 63.0 / 64;
 
 constexpr std::string_view kRowName = "hints";
-enum Parameter : size_t { kLoads, kRows, kWasteWeight, kWindow, kPause };
+enum Parameter : size_t { kLoads, kRows, kWindow, kPause };
 constexpr ParameterRow kParameters[] = {
     {.name = "loads",
      .value = 2,
@@ -32,12 +32,6 @@ constexpr ParameterRow kParameters[] = {
      .is_whole = true,
      .reason = "rows of the largest step that is guessed; the more rows, the more of a layer's "
                "experts they use between them, and the less there is to guess"},
-    {.name = "waste_weight",
-     .value = 0.25,
-     .minimum = 0,
-     .maximum = 4,
-     .reason = "what a read that was not asked for costs, as a share of one that was; its slot was "
-               "that of the expert least likely to be asked for, so well below 1"},
     {.name = "window",
      .value = 16,
      .minimum = 4,
@@ -83,8 +77,7 @@ absl::StatusOr<PrefetchChoice> ChoosePrefetch(std::string_view predictor,
   if (choice.is_none()) return choice;
   choice.loads_max = static_cast<int>(values[kLoads]);
   choice.rows_max = static_cast<int>(values[kRows]);
-  choice.worth = {.waste_weight = values[kWasteWeight],
-                  .window = static_cast<int>(values[kWindow]),
+  choice.worth = {.window = static_cast<int>(values[kWindow]),
                   .pause = static_cast<int>(values[kPause])};
   return choice;
 }

@@ -313,6 +313,67 @@ TEST_F(ExpertHintsTest, WhatIsEvictedUnusedIsWasted) {
   EXPECT_EQ(residency_.Count(ResidencyChange::kEvicted), 3);
 }
 
+// All of layer 0 is there; a guess brings (1, 5), and the oldest, (0, 0), goes for it.
+class DisplacedTest : public ExpertHintsTest {
+ protected:
+  DisplacedTest() : store_(Options(8)) {
+    EXPECT_TRUE(store_.Ask(0, {0, 1, 2, 3, 4, 5, 6, 7}).ok());
+    store_.cache->BeginStep(1);
+    Bring(1, 5);
+    EXPECT_EQ(store_.cache->counts().evictions, 1u);
+  }
+  void Bring(int layer, int expert) {
+    store_.cache->Guess(layer, {{expert}});
+    store_.cache->IssueHints();
+    Rest(store_);
+  }
+  uint64_t displaced_bytes() const { return store_.cache->counts().hints.displaced_bytes; }
+
+  MemoryStore store_;
+};
+
+TEST_F(DisplacedTest, WhoWentForAGuessInVainAndIsAskedForIsCountedOnce) {
+  EXPECT_EQ(displaced_bytes(), 0u);
+  ASSERT_TRUE(store_.Ask(0, {0}).ok());
+  EXPECT_EQ(displaced_bytes(), ExpertBytes());
+  EXPECT_EQ(store_.cache->hint_counts()[1].displaced_bytes, ExpertBytes());
+  ASSERT_TRUE(store_.Ask(0, {0}).ok());
+  EXPECT_EQ(displaced_bytes(), ExpertBytes());
+}
+
+TEST_F(DisplacedTest, WhoWentForAGuessThatWasAskedForWouldHaveGoneAnyway) {
+  ASSERT_TRUE(store_.Ask(1, {5}).ok());
+  ASSERT_TRUE(store_.Ask(0, {0}).ok());
+  EXPECT_EQ(displaced_bytes(), 0u);
+}
+
+TEST_F(DisplacedTest, WhoWentForAGuessThatWentForDemandWouldHaveGoneThen) {
+  ASSERT_TRUE(store_.Ask(1, {0}).ok());  // the guess has served
+  ASSERT_TRUE(store_.Ask(2, {0, 1, 2, 3, 4, 5, 6, 7}).ok());
+  ASSERT_EQ(store_.cache->counts().hints.wasted, 1u);
+  ASSERT_TRUE(store_.Ask(0, {0}).ok());
+  EXPECT_EQ(displaced_bytes(), 0u);
+}
+
+TEST_F(DisplacedTest, AGuessThatTakesTheSlotOfAnotherInVainInheritsWhoWent) {
+  store_.cache->WithdrawGuesses();
+  ASSERT_TRUE(store_.Ask(0, {1, 2, 3, 4, 5, 6, 7}).ok());  // (1, 5) is the oldest now
+  store_.cache->BeginStep(2);
+  Bring(2, 3);
+  ASSERT_EQ(store_.cache->counts().hints.wasted, 1u);
+  ASSERT_TRUE(store_.Ask(0, {0}).ok());
+  EXPECT_EQ(store_.cache->hint_counts()[1].displaced_bytes, 0u);
+  EXPECT_EQ(store_.cache->hint_counts()[2].displaced_bytes, ExpertBytes());
+}
+
+TEST_F(DisplacedTest, WhoIsBroughtBackOnAGuessIsCountedWhenAskedFor) {
+  store_.cache->BeginStep(2);
+  Bring(0, 0);
+  EXPECT_EQ(displaced_bytes(), 0u);
+  ASSERT_TRUE(store_.Ask(0, {0}).ok());
+  EXPECT_EQ(store_.cache->hint_counts()[1].displaced_bytes, ExpertBytes());
+}
+
 TEST_F(ExpertHintsTest, AFailedHintIsNobodysError) {
   MemoryStore store(Options(8));
   const ByteRange range = store.files.Range({1, 5}, 1);

@@ -6,16 +6,17 @@
 namespace stoker {
 namespace {
 
-constexpr GuessWorth::Options kOptions = {.waste_weight = 0.25, .window = 8, .pause = 10};
+constexpr GuessWorth::Options kOptions = {.window = 8, .pause = 10};
 constexpr double kWaitNsPerByte = 0.5;
 
-// One read of 100 bytes, and what came of it.
-enum class End { kUsed, kLate, kWasted };
+// One read of 100 bytes, and what came of it. kDisplaced: in vain, and who went for it was missed.
+enum class End { kUsed, kLate, kWasted, kDisplaced };
 void Read(HintCounts& counts, End end) {
   ++counts.issued;
   counts.issued_bytes += 100;
   if (end == End::kUsed) counts.used_bytes += 100;
   if (end == End::kLate) counts.late_bytes += 100;
+  if (end == End::kDisplaced) counts.displaced_bytes += 100;
   counts.saved_bytes = counts.used_bytes + counts.late_bytes / 10;
 }
 
@@ -60,21 +61,41 @@ TEST(GuessWorth, EachPauseInARowIsTwiceAsLongUpToABound) {
     Read(counts, End::kUsed);
     worth.Asked(counts, true, kWaitNsPerByte);
   }
-  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kWasted), 8);
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kDisplaced), 8);
   EXPECT_EQ(StepsOfSilence(worth, counts), 10);
 }
 
-TEST(GuessWorth, OneInFiveOfThoseReadIsTheLeastThatPays) {
-  // Weight 0.25: used > 0.25 * (read - used) beyond a fifth.
+TEST(GuessWorth, AReadInVainThatNobodyWentForCostsAlmostNothing) {
+  for (const int share : {8, 40}) {
+    GuessWorth worth(kOptions);
+    HintCounts counts;
+    for (int i = 0; i < 800 && !worth.is_silent(); ++i) {
+      Read(counts, i % share == 0 ? End::kUsed : End::kWasted);
+      worth.Asked(counts, true, kWaitNsPerByte);
+    }
+    EXPECT_EQ(worth.is_silent(), share > 32) << share;
+  }
+}
+
+TEST(GuessWorth, WhoeverWentForAGuessInVainAndIsMissedCounts) {
   for (int used = 0; used <= 8; ++used) {
     GuessWorth worth(kOptions);
     HintCounts counts;
     for (int i = 0; i < 8; ++i) {
-      Read(counts, i < used ? End::kUsed : End::kWasted);
+      Read(counts, i < used ? End::kUsed : End::kDisplaced);
       worth.Asked(counts, true, kWaitNsPerByte);
     }
-    EXPECT_EQ(worth.is_silent(), used < 2) << used;
+    // Each costs its bytes, and a little for itself.
+    EXPECT_EQ(worth.is_silent(), used <= 4) << used;
   }
+}
+
+// Windows that each save 800 bytes come to 3,200; bad ones then to 1,575, 356 and below 0.
+TEST(GuessWorth, ABadWindowAfterManyGoodOnesIsForgiven) {
+  GuessWorth worth(kOptions);
+  HintCounts counts;
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kUsed), 1000);
+  EXPECT_EQ(StepsUntilSilent(worth, counts, End::kDisplaced), 8 * 3);
 }
 
 TEST(GuessWorth, DelayOfDemandCounts) {
