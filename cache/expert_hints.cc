@@ -2,6 +2,7 @@
 #include "cache/expert_hints.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -207,7 +208,7 @@ MissReason ExpertHints::EndMiss(ExpertKey key, int64_t evicted_step) {
   if (entry.stage == Stage::kLate) {
     entry.stage = Stage::kNone;
     const uint64_t bytes = layout_.layer_of(key).expert_bytes;
-    const uint64_t saved_bytes = bytes - ReadSinceAsked(entry, bytes);
+    const uint64_t saved_bytes = bytes - EndRead(entry, bytes);
     Count(key, [saved_bytes](HintCounts& counts) { counts.saved_bytes += saved_bytes; });
     return MissReason::kHintLate;
   }
@@ -215,20 +216,35 @@ MissReason ExpertHints::EndMiss(ExpertKey key, int64_t evicted_step) {
   return evicted_step < 0 ? MissReason::kNeverSeen : MissReason::kEvicted;
 }
 
-// What the drive has begun cannot be taken back: with few hints at once, about one expert.
+// What the drive has begun cannot be taken back.
 void ExpertHints::NoteDelay() {
-  if (loading_.empty() || entries_[loading_.front()].asked_ns >= 0) return;
-  entries_[loading_.front()].asked_ns = clock_.NowNs();
+  for (const ExpertKey key : loading_) {
+    if (entries_[key].asked_ns < 0) entries_[key].asked_ns = clock_.NowNs();
+  }
 }
 
-// Of a load that ends now: what of its bytes came since a step asked, if they came evenly.
-uint64_t ExpertHints::ReadSinceAsked(const Entry& entry, uint64_t bytes) const {
-  if (entry.asked_ns < 0) return 0;
+// A load of so many bytes ends now. Returns how many of them came since a step asked.
+//
+// What came before is the time before, at the rate that hints are read at. The drive's time counts
+// once, whether it reads one after another or all at once: that up to an earlier end is not this
+// load's, and those that end together share it.
+uint64_t ExpertHints::EndRead(const Entry& entry, uint64_t bytes) {
   const int64_t now_ns = clock_.NowNs();
-  if (now_ns == entry.begun_ns) return 0;
-  return static_cast<uint64_t>(static_cast<double>(bytes) *
-                               static_cast<double>(now_ns - entry.asked_ns) /
-                               static_cast<double>(now_ns - entry.begun_ns));
+  if (now_ns != ended_ns_) {
+    counted_until_ns_ = std::exchange(ended_ns_, now_ns);
+    ahead_bytes_ = 0;
+    read_ns_ *= kRateFade;
+    read_bytes_ *= kRateFade;
+    read_ns_ += static_cast<double>(now_ns - std::max(entry.begun_ns, counted_until_ns_));
+  }
+  read_bytes_ += static_cast<double>(bytes);
+  if (entry.asked_ns < 0 || read_ns_ == 0) return 0;
+  const int64_t from_ns = std::max(entry.begun_ns, counted_until_ns_);
+  const auto ahead_ns = static_cast<double>(std::max<int64_t>(0, entry.asked_ns - from_ns));
+  const double ahead_bytes =
+      std::clamp(ahead_ns * read_bytes_ / read_ns_ - ahead_bytes_, 0.0, static_cast<double>(bytes));
+  ahead_bytes_ += ahead_bytes;
+  return bytes - static_cast<uint64_t>(std::llround(ahead_bytes));
 }
 
 // A guess takes the place of another that nobody asked for: who went for that one is still gone.
@@ -357,7 +373,7 @@ bool ExpertHints::Ended(const ExpertLoader::Outcome& outcome) {
   const ExpertKey key = outcome.key;
   CHECK(entries_[key].stage == Stage::kLoading);
   RemoveLoading(key);
-  const uint64_t delay_bytes = ReadSinceAsked(entries_[key], outcome.read_bytes);
+  const uint64_t delay_bytes = EndRead(entries_[key], outcome.read_bytes);
   Count(key, [delay_bytes](HintCounts& counts) { counts.delay_bytes += delay_bytes; });
   const bool is_staged = IsInVram(outcome.slot);
   if (is_staged) exchange_->EndStaging(outcome.slot, outcome.status.ok());

@@ -129,7 +129,7 @@ class ExpertHints {
   TierExchange::Staging ClaimWarm(ExpertKey key);
   void Begin(int32_t slot, ExpertKey key, std::byte* target, bool is_warm);
   void RemoveLoading(ExpertKey key);
-  uint64_t ReadSinceAsked(const Entry& entry, uint64_t bytes) const;
+  uint64_t EndRead(const Entry& entry, uint64_t bytes);
   void Tell(ResidencyChange change, ExpertKey key, uint64_t bytes);
   template <typename Change>
   void Count(ExpertKey key, Change change) {
@@ -165,6 +165,12 @@ class ExpertHints {
   int warm_rounds_ = 0;
   bool is_warm_left_ = false;  // some of this round are not where they should be
   HintCounts warm_total_;
+  static constexpr double kRateFade = 63.0 / 64;
+  double read_ns_ = 0;  // of hints, fading sums
+  double read_bytes_ = 0;
+  int64_t ended_ns_ = 0;          // when the last load ended
+  int64_t counted_until_ns_ = 0;  // when the one before it did
+  double ahead_bytes_ = 0;        // of loads that ended then
   int64_t step_ = 0;
   int asked_ = 0;          // layer index asked for last
   int pending_count_ = 0;  // guesses with experts that have not been looked at
