@@ -112,9 +112,9 @@ struct DrafterChoice {
 
   bool is_none() const { return row == nullptr || row->make == nullptr; }
 };
-// `name`: a row's, or the path of a GGUF file, which means the row "model". `settings` of other
-// rows are passed over. InvalidArgument: neither (listing the rows), "model" without a path, or
-// what ChooseParameters refuses.
+// `name`: a row's, or the path of a GGUF file, which means the row "draft_model". `settings` of
+// other rows are passed over. InvalidArgument: neither (listing the rows), "draft_model" without a
+// path, or what ChooseParameters refuses.
 absl::StatusOr<DrafterChoice> ChooseDrafter(std::string_view name,
                                             absl::Span<const Setting> settings = {});
 

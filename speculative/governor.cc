@@ -20,7 +20,12 @@ constexpr int kListenLength = 4, kDearListenLength = 2;
 // verdict.
 constexpr double kListenShare = 0.01;
 constexpr int64_t kTrialDoublings = 16;
+// In a row: a drafter that was not asked for long has to catch up first, which is most of the cost.
+constexpr int kTrialSteps = 6;
 constexpr double kDraftMemory = 16;  // rounds
+// The most that is hoped of a drafter, and the rounds after which its cost is believed.
+constexpr double kBestChance = 0.95;
+constexpr int kDraftRoundsMin = 3;
 
 }  // namespace
 
@@ -97,16 +102,37 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
 // Drafts that are not checked, to know their chances.
 void Governor::Listen(absl::Span<Candidate> candidates) {
   if (!options_.is_drafting_free && of_all_.checked(0) >= kCheckedMin) {
-    if (steps_to_trial_-- > 0) return;
-    steps_to_trial_ = trial_interval_;
-    trial_interval_ =
-        std::min(trial_interval_ * 2,
-                 static_cast<int64_t>(options_.values[kStepsBetweenTrials]) * kTrialDoublings);
+    if (trial_steps_ == 0) {
+      if (steps_to_trial_-- > 0) return;
+      BeginTrial();
+    }
+    --trial_steps_;
   }
+  if (!CouldPay(static_cast<int>(candidates.size()))) return;
   for (Candidate& candidate : candidates) {
     candidate.draft =
         std::min(candidate.room, options_.is_drafting_free ? kListenLength : kDearListenLength);
   }
+}
+
+bool Governor::CouldPay(int sequences) const {
+  if (draft_rounds_ < kDraftRoundsMin || !cost_.IsSeen(sequences)) return true;
+  const double rate_min = sequences / cost_.Ns(sequences) * (1 + options_.values[kGainToStart]);
+  double tokens = 1, reached = 1;
+  for (int length = 1; length <= options_.length_max; ++length) {
+    tokens += reached *= kBestChance;
+    const double ns = cost_.Ns(sequences * (1 + length)) + DraftNs(length);
+    if (sequences * tokens > rate_min * ns) return true;
+  }
+  return false;
+}
+
+void Governor::BeginTrial() {
+  trial_steps_ = kTrialSteps;
+  trial_ns_ = 0;
+  steps_to_trial_ = trial_interval_;
+  const auto interval_min = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
+  trial_interval_ = std::min(trial_interval_ * 2, interval_min * kTrialDoublings);
 }
 
 void Governor::ObserveDrafts(int slot, int drafted, int accepted) {
@@ -124,10 +150,12 @@ void Governor::ObserveStep(const StepSample& sample) {
     // As of steps: the first rounds find caches cold.
     if (draft_round_ns_ == 0 || round_ns < draft_round_ns_) draft_round_ns_ = round_ns;
     draft_round_ns_ += (round_ns - draft_round_ns_) / kDraftMemory;
+    draft_rounds_ = std::min(draft_rounds_ + 1, kDraftRoundsMin);
   }
-  if (sample.checked == 0 && step_ns > 0) {
+  if (sample.checked == 0 && draft_ns > 0 && step_ns > 0) {
+    trial_ns_ += draft_ns;
     steps_to_trial_ =
-        std::max(steps_to_trial_, static_cast<int64_t>(draft_ns / (kListenShare * step_ns)));
+        std::max(steps_to_trial_, static_cast<int64_t>(trial_ns_ / (kListenShare * step_ns)));
   }
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;

@@ -23,10 +23,11 @@ namespace stoker {
 //
 // Speculation is off, or on; it goes on when that promises `gain_to_start`, and off when it
 // promises less than none. While it is off, drafts of a drafter that costs nothing are compared
-// with what comes, unchecked; one that costs is asked for a few now and then, twice as rarely each
-// time they do not change the verdict, and once there is one for no more than a hundredth of the
-// time. The cost of wider steps is forgotten after a while (StepCost), so they are tried again if
-// the chances are good.
+// with what comes, unchecked; one that costs is asked now and then, for a few steps in a row, twice
+// as rarely each time that does not change the verdict, and once there is one for no more than a
+// hundredth of the time; never while it would not pay if nearly all of its drafts were right. The
+// cost of wider steps is forgotten after a while (StepCost), so they are tried again if the chances
+// are good.
 //
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
@@ -114,6 +115,8 @@ class Governor {
  private:
   void PlanBest(absl::Span<Candidate> candidates);
   void Listen(absl::Span<Candidate> candidates);
+  bool CouldPay(int sequences) const;
+  void BeginTrial();
   double Chance(const Candidate& candidate) const;
   double DraftNs(int rounds) const;
 
@@ -124,7 +127,10 @@ class Governor {
   std::vector<double> reached_;  // by candidate: chance that all drafts so far are right
   bool is_on_ = false;
   double draft_round_ns_ = 0;
+  int draft_rounds_ = 0;  // seen, up to kDraftRoundsMin
   int64_t steps_to_trial_ = 0;
+  int trial_steps_ = 0;  // left of the running trial
+  double trial_ns_ = 0;  // drafting in it
   int64_t trial_interval_ = 0;
   Belief belief_;
   Totals totals_;

@@ -16,23 +16,25 @@ size_t LogitsCount(const DrafterParts& parts) {
 }  // namespace
 
 std::unique_ptr<Drafter> DenseModelDrafter::Make(DrafterParts parts,
-                                                 absl::Span<const double> /*values*/) {
-  return std::make_unique<DenseModelDrafter>(std::move(parts));
+                                                 absl::Span<const double> values) {
+  return std::make_unique<DenseModelDrafter>(std::move(parts), static_cast<int>(values[0]));
 }
 
 uint64_t DenseModelDrafter::PlanBytes(const DrafterParts& parts, const ModelConfig& /*target*/,
                                       absl::Span<const double> /*values*/) {
   const uint64_t token_bytes = static_cast<uint64_t>(parts.sequence_count) *
                                static_cast<uint64_t>(parts.context) * sizeof(int32_t);
-  return token_bytes + static_cast<uint64_t>(parts.rows_max) * sizeof(StepRow) +
+  return token_bytes + static_cast<uint64_t>(parts.sequence_count) * sizeof(Seen) +
+         static_cast<uint64_t>(parts.rows_max) * sizeof(StepRow) +
          LogitsCount(parts) * sizeof(float);
 }
 
-DenseModelDrafter::DenseModelDrafter(DrafterParts parts)
+DenseModelDrafter::DenseModelDrafter(DrafterParts parts, int window)
     : parts_(std::move(parts)),
+      window_(static_cast<size_t>(window)),
       seen_(static_cast<size_t>(parts_.sequence_count)),
       logits_(LogitsCount(parts_)) {
-  for (std::vector<int32_t>& seen : seen_) seen.reserve(static_cast<size_t>(parts_.context));
+  for (Seen& seen : seen_) seen.tokens.reserve(static_cast<size_t>(parts_.context));
   rows_.reserve(static_cast<size_t>(parts_.rows_max));
 }
 
@@ -45,7 +47,9 @@ absl::StatusOr<bool> DenseModelDrafter::Draft(absl::Span<DraftJob> jobs) {
   const absl::Status status = parts_.own.model->Forward(
       rows_, *parts_.own.kv, *parts_.experts, nullptr, nullptr, {.logits = logits_.data()});
   RETURN_IF_ERROR(WithContext(status, "the draft model"));
-  for (const StepRow& row : rows_) seen_[static_cast<size_t>(row.sequence)].push_back(row.token);
+  for (const StepRow& row : rows_) {
+    seen_[static_cast<size_t>(row.sequence)].tokens.push_back(row.token);
+  }
   RETURN_IF_ERROR(Choose(jobs));
   return std::any_of(jobs.begin(), jobs.end(),
                      [](const DraftJob& job) { return job.drafted < job.wanted; });
@@ -54,13 +58,19 @@ absl::StatusOr<bool> DenseModelDrafter::Draft(absl::Span<DraftJob> jobs) {
 // Forgets what the job's tokens are not. Whether a draft is wanted and can be had.
 bool DenseModelDrafter::Follow(const DraftJob& job) {
   const absl::Span<const int32_t> history = job.history();
-  std::vector<int32_t>& seen = seen_[static_cast<size_t>(job.slot)];
-  const auto same = std::mismatch(seen.begin(), seen.end(), history.begin(), history.end()).first;
+  Seen& seen = seen_[static_cast<size_t>(job.slot)];
+  const auto begin = seen.tokens.begin();
+  const auto known = history.subspan(std::min(seen.first, history.size()));
+  const auto same = std::mismatch(begin, seen.tokens.end(), known.begin(), known.end()).first;
   // The last token is computed again if need be: its logits are what is wanted.
-  const size_t kept =
-      std::min(static_cast<size_t>(same - seen.begin()), history.size() - size_t{1});
-  if (kept < seen.size()) {
-    seen.resize(kept);
+  const size_t end = std::min(seen.first + static_cast<size_t>(same - begin), history.size() - 1);
+  size_t kept = end > seen.first ? end - seen.first : 0;
+  if (kept == 0 || history.size() - end > window_) {
+    kept = 0;
+    seen.first = history.size() - std::min(history.size(), window_);
+  }
+  if (kept < seen.tokens.size()) {
+    seen.tokens.resize(kept);
     parts_.own.kv->Truncate(job.slot, static_cast<int>(kept));
   }
   return job.drafted < job.wanted && static_cast<int>(history.size()) <= parts_.context;
@@ -68,13 +78,13 @@ bool DenseModelDrafter::Follow(const DraftJob& job) {
 
 void DenseModelDrafter::AddRows(const DraftJob& job) {
   const absl::Span<const int32_t> history = job.history();
-  const size_t first = seen_[static_cast<size_t>(job.slot)].size();
+  const Seen& seen = seen_[static_cast<size_t>(job.slot)];
   const size_t room = static_cast<size_t>(parts_.rows_max) - rows_.size();
-  const size_t count = std::min(history.size() - first, room);
-  for (size_t i = first; i < first + count; ++i) {
+  const size_t end = std::min(history.size(), seen.end() + room);
+  for (size_t i = seen.end(); i < end; ++i) {
     rows_.push_back({.token = history[i],
                      .sequence = job.slot,
-                     .position = static_cast<int32_t>(i),
+                     .position = static_cast<int32_t>(i - seen.first),
                      .wants_logits = i + 1 == history.size()});
   }
 }

@@ -41,6 +41,7 @@ struct Conditions {
   std::string device = "cpu";
   std::string prefetch = "none";
   double repetition_penalty = 1;
+  std::vector<Setting> settings;
   int generated = kGenerated;
   std::function<std::unique_ptr<Drafter>(const DrafterParts&)> make_drafter;
 };
@@ -52,6 +53,7 @@ EngineOptions OptionsOf(const Conditions& conditions) {
   options.sequences_max = conditions.sequences;
   options.device = conditions.device;
   options.prefetch = conditions.prefetch;
+  options.settings = conditions.settings;
   if (conditions.device != "cpu") options.modelled.memory_bytes = uint64_t{1} << 30;
   const absl::StatusOr<MemoryPlan> plan = PlanRun(options);
   EXPECT_TRUE(plan.ok()) << plan.status();
@@ -141,6 +143,21 @@ TEST(Speculation, MemoryBudgetsDoNotShow) {
   for (const double budget : {0.0, 0.1, 1.0}) {
     for (const std::string& draft : AllDrafters()) {
       ExpectSame(OutcomeOf({.draft = draft, .length = 4, .budget = budget}), plain, draft);
+    }
+  }
+}
+
+// From the middle of the text on, and again from anywhere after steps without drafts.
+TEST(Speculation, ADraftModelMayReadAsLittleAsItsWindow) {
+  const Outcome plain = OutcomeOf({});
+  for (const int window : {1, 7, 64}) {
+    for (const int length : {-1, 2}) {
+      const Outcome outcome =
+          OutcomeOf({.draft = DraftModelPath(),
+                     .length = length,
+                     .settings = {{"draft_model.window", static_cast<double>(window)}}});
+      ExpectSame(outcome, plain, std::to_string(window));
+      EXPECT_TRUE(length < 0 || outcome.drafts.right > 0) << window;
     }
   }
 }

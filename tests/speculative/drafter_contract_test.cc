@@ -1,5 +1,5 @@
 // The same questions to every drafter that needs no model (tests/runtime/speculation_test.cc asks
-// "model" and "mtp"), and what the choice of one refuses.
+// "draft_model" and "mtp"), and what the choice of one refuses.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ TEST(Drafters, ThePathOfAFileMeansADraftModel) {
   for (const std::string path : {"small.gguf", "models/small.gguf", "./small"}) {
     const absl::StatusOr<DrafterChoice> choice = ChooseDrafter(path);
     ASSERT_TRUE(choice.ok()) << path;
-    EXPECT_EQ(choice->row->name, "model");
+    EXPECT_EQ(choice->row->name, "draft_model");
     EXPECT_EQ(choice->model_path, path);
   }
 }

@@ -148,6 +148,22 @@ TEST(Governor, ADrafterThatTakesTimeIsSeldomAskedWhileItDoesNotPay) {
   EXPECT_LT(run.drafted(), 250);
 }
 
+TEST(Governor, ADrafterTooDearForAnyDraftsToPayIsNotAskedUntilStepsTakeLonger) {
+  World world = Streamed(0.9);
+  world.draft_ns = 12000;  // of a step of 11,000
+  SimulatedRun run(Options(1, /*is_drafting_free=*/false));
+  run.Steps(world, 200);
+  EXPECT_LE(run.drafted(), 8);
+  run.Restart();
+  run.Steps(world, 5000);
+  EXPECT_EQ(run.drafted(), 0);
+  world.wait_per_missing_ns *= 10;
+  run.Steps(world, 2000);
+  run.Restart();
+  run.Steps(world, 1000);
+  EXPECT_GT(run.tokens_per_ns(), 0.95 * BestFixedRate(world));
+}
+
 TEST(Governor, NoticesThatDraftsHaveBecomeRight) {
   SimulatedRun run(Options(1));
   run.Steps(Streamed(0.05), 1000);
