@@ -56,7 +56,7 @@ void Governor::Choose(absl::Span<Candidate> candidates) {
   if (is_judged) PlanBest(candidates);
   const bool is_checking = std::any_of(candidates.begin(), candidates.end(),
                                        [](const Candidate& c) { return c.check > 0; });
-  if (!is_checking) Listen(candidates);
+  if (!is_checking && !is_on_) Listen(candidates);
 }
 
 // Adds drafts by their chance as long as there are any, and keeps the number with the best rate.
@@ -92,8 +92,9 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
   belief_ = {.promise = best_rate / plain_rate,
              .chance = of_all_.At(0, kPriorAcceptance),
              .cost = cost_.Ns(sequences + 1) / cost_.Ns(sequences)};
+  const bool is_plain = !is_on_ || steps_since_plain_ >= kPlainEvery - 1;
   for (Candidate& candidate : candidates) {
-    if (!is_on_) candidate.check = 0;
+    if (is_plain) candidate.check = 0;
     candidate.draft = candidate.check;
   }
   if (is_on_) trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
@@ -157,6 +158,7 @@ void Governor::ObserveStep(const StepSample& sample) {
     steps_to_trial_ =
         std::max(steps_to_trial_, static_cast<int64_t>(trial_ns_ / (kListenShare * step_ns)));
   }
+  steps_since_plain_ = sample.checked == 0 ? 0 : steps_since_plain_ + 1;
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;
   if (sample.checked > 0) ++totals_.steps_checked;

@@ -22,7 +22,9 @@ StepCost::StepCost(int rows_max, double missing_max)
 void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
   Point& at = curve_[static_cast<size_t>(sample.rows)];
+  const double before_ns = at.weight > kFirst ? at.compute_ns : 0;
   at.weight = std::min(at.weight + 1, kMemory);
+  at.age = 0;
   if (at.weight > 1 && at.weight <= kFirst) {
     at.compute_ns = std::min(at.compute_ns, sample.compute_ns);
   } else {
@@ -32,14 +34,17 @@ void StepCost::Observe(const Sample& sample) {
   const double keep = 1 - 1 / kMemory;
   wait_ns_ = wait_ns_ * keep + sample.wait_ns;
   missing_ = missing_ * keep + sample.missing;
-  Forget(sample.rows);
+  Age(sample.rows, before_ns > 0 ? at.compute_ns / before_ns : 1);
 }
 
-void StepCost::Forget(int rows_now) {
+// `drift`: of the compute time of the size that was seen now.
+void StepCost::Age(int rows_now, double drift) {
   for (int rows = 1; rows <= rows_max_; ++rows) {
     Point& at = curve_[static_cast<size_t>(rows)];
     if (rows == rows_now || at.weight == 0) continue;
     at.weight *= 1 - kForgetting;
+    at.age = std::min(at.age + 1, kDriftAge);
+    at.compute_ns *= 1 + (drift - 1) * at.age / kDriftAge;
     if (at.weight < kWeightMin) at = {};
   }
 }

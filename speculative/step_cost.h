@@ -19,7 +19,9 @@ namespace stoker {
 // The first step of a size finds caches cold, and one bad sample must not count for hundreds of
 // steps: of the first few computing times the least counts, and until there are as many, what the
 // other sizes suggest counts where that is less. What has not been seen for long is forgotten,
-// because caches fill and texts change; so what was once too dear is tried again.
+// because caches fill and texts change; so what was once too dear is tried again. Meanwhile it
+// moves with what is seen, the longer ago the more: a machine that others use too is slower or
+// quicker for all sizes.
 //
 // The union of n consecutive tokens is about n^0.67 times one token's: 1.6, 2.7 and 4.0 times for
 // 2, 4 and 8 were measured on published models of 128 to 256 experts.
@@ -57,13 +59,15 @@ class StepCost {
   static constexpr double kMemory = 16;             // steps of a size
   static constexpr double kForgetting = 1.0 / 256;  // of a weight, in each step of another size
   static constexpr double kWeightMin = 0.5;         // below it a size is forgotten
+  static constexpr int kDriftAge = 32;              // steps after which a size moves with others
   struct Point {
     double weight = 0;
     double compute_ns = 0;
     double missing = 0;
+    int age = 0;  // steps since, up to kDriftAge
   };
   const Point& point(int rows) const { return curve_[static_cast<size_t>(rows)]; }
-  void Forget(int rows_now);
+  void Age(int rows_now, double drift);
   double ComputeNs(int rows, double weight_min) const;
   // The nearest size at or below that has this weight, and at or above; 0: none.
   int Below(int rows, double weight_min) const;

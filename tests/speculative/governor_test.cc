@@ -189,6 +189,31 @@ TEST(Governor, NoticesThatTheCacheHasFilled) {
   EXPECT_GT(run.tokens_per_ns(), 0.95 * BestFixedRate(world));
 }
 
+TEST(Governor, WhileItIsOnTheCostOfAStepWithoutDraftsIsKeptUpToDate) {
+  World world = {.chance = 0.9};
+  SimulatedRun run(Options(1));
+  run.Steps(world, 500);
+  ASSERT_TRUE(run.governor().is_on());
+  world.compute_ns = [](int rows) { return rows == 1 ? 100.0 : 1000.0; };
+  run.Steps(world, 1000);
+  EXPECT_FALSE(run.governor().is_on());
+}
+
+// Others use the machine while its verdict is made.
+TEST(Governor, ATimeInWhichEverythingIsSlowerDoesNotMislead) {
+  World slow = {.compute_ns = [](int rows) { return 2000.0 + 1500 * (rows - 1); }, .chance = 0.6};
+  slow.draft_ns = 300;
+  World world = slow;
+  world.compute_ns = [](int rows) { return 1000.0 + 750 * (rows - 1); };
+  SimulatedRun run(Options(1, /*is_drafting_free=*/false));
+  for (int i = 0; i < 10; ++i) {
+    run.Steps(slow, 40);
+    run.Restart();
+    run.Steps(world, 400);
+    EXPECT_GT(run.tokens_per_ns(), 0.97 * FixedRate(world, 0)) << i;
+  }
+}
+
 TEST(Governor, SequencesWithBetterChancesGetLongerDrafts) {
   Governor governor(Options(2));
   for (int i = 0; i < 100; ++i) {

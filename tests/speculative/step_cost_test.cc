@@ -98,5 +98,25 @@ TEST(StepCost, FollowsACacheThatFills) {
   EXPECT_NEAR(cost.wait_per_missing_ns(), 100, 1);
 }
 
+TEST(StepCost, WhatWasNotSeenForLongMovesWithWhatIs) {
+  StepCost cost(4, 1e6);
+  for (int i = 0; i < 20; ++i) cost.Observe({.rows = 1, .compute_ns = 1000});
+  for (int i = 0; i < 60; ++i) cost.Observe({.rows = 2, .compute_ns = 1500});
+  EXPECT_NEAR(cost.ComputeNs(1), 1000, 1);
+  for (int i = 0; i < 100; ++i) cost.Observe({.rows = 2, .compute_ns = 3000});
+  EXPECT_NEAR(cost.ComputeNs(1), 2000, 20);
+}
+
+TEST(StepCost, SizesThatTakeTurnsDoNotMoveEachOther) {
+  StepCost cost(4, 1e6);
+  for (int i = 0; i < 20; ++i) cost.Observe({.rows = 1 + i % 2, .compute_ns = 1000});
+  for (int i = 0; i < 400; ++i) {
+    cost.Observe({.rows = 1, .compute_ns = 1000});
+    cost.Observe({.rows = 2, .compute_ns = 1500});
+  }
+  EXPECT_NEAR(cost.ComputeNs(1), 1000, 10);
+  EXPECT_NEAR(cost.ComputeNs(2), 1500, 15);
+}
+
 }  // namespace
 }  // namespace stoker
