@@ -22,6 +22,13 @@ class Acceptance {
     }
   }
   void Forget() { counts_ = {}; }
+  // What was seen so far counts for less.
+  void Fade(double keep) {
+    for (Count& count : counts_) {
+      count.checked *= keep;
+      count.right *= keep;
+    }
+  }
 
   // Of the draft at `place`, from 0, if all before it are right. Places never checked are as the
   // one before; the first is `prior`, which weighs like kPriorWeight drafts.

@@ -15,13 +15,15 @@ constexpr double kPriorAcceptance = 0.5;
 // Drafts that must have been checked before the chances are believed.
 constexpr double kCheckedMin = 4;
 // Drafts asked for to compare them with what comes: of a drafter that costs nothing, of others.
-constexpr int kListenLength = 4, kDearListenLength = 2;
+constexpr int kListenLength = 4, kDearListenLength = 1;
 // Of the time of a run, that may go into drafts which are only listened to, once there is a
 // verdict.
-constexpr double kListenShare = 0.01;
+constexpr double kListenShare = 0.015;
 constexpr int64_t kTrialDoublings = 16;
 // In a row: a drafter that was not asked for long has to catch up first, which is most of the cost.
 constexpr int kTrialSteps = 6;
+// What was seen before a trial is of another part of the text.
+constexpr double kTrialFade = 0.25;
 constexpr double kDraftMemory = 16;  // rounds
 // The most that is hoped of a drafter, and the rounds after which its cost is believed.
 constexpr double kBestChance = 0.95;
@@ -92,7 +94,7 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
   belief_ = {.promise = best_rate / plain_rate,
              .chance = of_all_.At(0, kPriorAcceptance),
              .cost = cost_.Ns(sequences + 1) / cost_.Ns(sequences)};
-  const bool is_plain = !is_on_ || steps_since_plain_ >= kPlainEvery - 1;
+  const bool is_plain = !is_on_ || steps_since_plain_ >= plain_interval_ - 1;
   for (Candidate& candidate : candidates) {
     if (is_plain) candidate.check = 0;
     candidate.draft = candidate.check;
@@ -131,6 +133,8 @@ bool Governor::CouldPay(int sequences) const {
 void Governor::BeginTrial() {
   trial_steps_ = kTrialSteps;
   trial_ns_ = 0;
+  of_all_.Fade(kTrialFade);
+  for (Acceptance& acceptance : by_slot_) acceptance.Fade(kTrialFade);
   steps_to_trial_ = trial_interval_;
   const auto interval_min = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
   trial_interval_ = std::min(trial_interval_ * 2, interval_min * kTrialDoublings);
@@ -159,6 +163,11 @@ void Governor::ObserveStep(const StepSample& sample) {
         std::max(steps_to_trial_, static_cast<int64_t>(trial_ns_ / (kListenShare * step_ns)));
   }
   steps_since_plain_ = sample.checked == 0 ? 0 : steps_since_plain_ + 1;
+  if (!is_on_) {
+    plain_interval_ = kPlainEveryAtFirst;
+  } else if (sample.checked == 0) {
+    plain_interval_ = std::min(2 * plain_interval_, kPlainEvery);
+  }
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;
   if (sample.checked > 0) ++totals_.steps_checked;

@@ -22,18 +22,18 @@ namespace stoker {
 // missing experts.)
 //
 // Speculation is off, or on; it goes on when that promises `gain_to_start`, and off when it
-// promises less than none. While it is on, one step in kPlainEvery is without drafts, so that what
-// they are held against stays true. While it is off, drafts of a drafter that costs nothing are
-// compared with what comes, unchecked; one that costs is asked now and then, for a few steps in a
-// row, twice as rarely each time that does not change the verdict, and once there is one for no
-// more than a hundredth of the time; never while it would not pay if nearly all of its drafts were
-// right. The cost of wider steps is forgotten after a while (StepCost), so they are tried again if
-// the chances are good.
+// promises less than none. While it is on, a step is without drafts now and then, so that what they
+// are held against stays true: one in kPlainEvery, more often at first. While it is off, drafts of
+// a drafter that costs nothing are compared with what comes, unchecked; one that costs is asked now
+// and then, for a few steps in a row, twice as rarely each time that does not change the verdict,
+// and once there is one for no more than a share of the time; never while it would not pay if
+// nearly all of its drafts were right. The cost of wider steps is forgotten after a while
+// (StepCost), so they are tried again if the chances are good.
 //
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
  public:
-  static constexpr int kPlainEvery = 32;
+  static constexpr int kPlainEvery = 32, kPlainEveryAtFirst = 4;
   static constexpr ParameterRow kParameters[] = {
       {.name = "gain_to_start",
        .value = 0.05,
@@ -129,6 +129,7 @@ class Governor {
   std::vector<double> reached_;  // by candidate: chance that all drafts so far are right
   bool is_on_ = false;
   int steps_since_plain_ = 0;
+  int plain_interval_ = kPlainEveryAtFirst;
   double draft_round_ns_ = 0;
   int draft_rounds_ = 0;  // seen, up to kDraftRoundsMin
   int64_t steps_to_trial_ = 0;

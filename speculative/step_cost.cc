@@ -22,7 +22,9 @@ StepCost::StepCost(int rows_max, double missing_max)
 void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
   Point& at = curve_[static_cast<size_t>(sample.rows)];
-  const double before_ns = at.weight > kFirst ? at.compute_ns : 0;
+  const Point before = at;
+  const double stale = static_cast<double>(at.age) / kDriftAge;
+  at.weight = std::min(at.weight, kMemory - stale * (kMemory - kStaleWeight));
   at.weight = std::min(at.weight + 1, kMemory);
   at.age = 0;
   if (at.weight > 1 && at.weight <= kFirst) {
@@ -34,17 +36,24 @@ void StepCost::Observe(const Sample& sample) {
   const double keep = 1 - 1 / kMemory;
   wait_ns_ = wait_ns_ * keep + sample.wait_ns;
   missing_ = missing_ * keep + sample.missing;
-  Age(sample.rows, before_ns > 0 ? at.compute_ns / before_ns : 1);
+  Drift drift;
+  if (before.weight > kFirst) {
+    drift = {.compute = before.compute_ns > 0 ? at.compute_ns / before.compute_ns : 1,
+             .missing = before.missing > 0 ? at.missing / before.missing : 1};
+  }
+  Age(sample.rows, drift);
 }
 
-// `drift`: of the compute time of the size that was seen now.
-void StepCost::Age(int rows_now, double drift) {
+void StepCost::Age(int rows_now, const Drift& drift) {
   for (int rows = 1; rows <= rows_max_; ++rows) {
     Point& at = curve_[static_cast<size_t>(rows)];
     if (rows == rows_now || at.weight == 0) continue;
     at.weight *= 1 - kForgetting;
     at.age = std::min(at.age + 1, kDriftAge);
-    at.compute_ns *= 1 + (drift - 1) * at.age / kDriftAge;
+    const double share = static_cast<double>(at.age) / kDriftAge;
+    at.compute_ns *= 1 + (drift.compute - 1) * share;
+    // What is missing depends more on the cache than on the size.
+    at.missing *= 1 + (drift.missing - 1) * (1 + share) / 2;
     if (at.weight < kWeightMin) at = {};
   }
 }

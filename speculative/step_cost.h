@@ -21,7 +21,8 @@ namespace stoker {
 // other sizes suggest counts where that is less. What has not been seen for long is forgotten,
 // because caches fill and texts change; so what was once too dear is tried again. Meanwhile it
 // moves with what is seen, the longer ago the more: a machine that others use too is slower or
-// quicker for all sizes.
+// quicker for all sizes, and a cache that fills has fewer experts missing. Seen again after long,
+// what it was before counts for little.
 //
 // The union of n consecutive tokens is about n^0.67 times one token's: 1.6, 2.7 and 4.0 times for
 // 2, 4 and 8 were measured on published models of 128 to 256 experts.
@@ -60,6 +61,7 @@ class StepCost {
   static constexpr double kForgetting = 1.0 / 256;  // of a weight, in each step of another size
   static constexpr double kWeightMin = 0.5;         // below it a size is forgotten
   static constexpr int kDriftAge = 32;              // steps after which a size moves with others
+  static constexpr double kStaleWeight = 3;         // of a size that has not been seen for so long
   struct Point {
     double weight = 0;
     double compute_ns = 0;
@@ -67,7 +69,12 @@ class StepCost {
     int age = 0;  // steps since, up to kDriftAge
   };
   const Point& point(int rows) const { return curve_[static_cast<size_t>(rows)]; }
-  void Age(int rows_now, double drift);
+  // By what factors what was seen has changed the curves where it was seen.
+  struct Drift {
+    double compute = 1;
+    double missing = 1;
+  };
+  void Age(int rows_now, const Drift& drift);
   double ComputeNs(int rows, double weight_min) const;
   // The nearest size at or below that has this weight, and at or above; 0: none.
   int Below(int rows, double weight_min) const;

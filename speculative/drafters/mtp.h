@@ -22,7 +22,7 @@ namespace stoker {
 // Its experts are asked for in the same store as all others.
 class MtpDrafter final : public Drafter {
  public:
-  static constexpr int kStatesMax = 16;
+  static constexpr int kStatesMax = 8;
   static std::unique_ptr<Drafter> Make(DrafterParts parts, absl::Span<const double> values);
   static uint64_t PlanBytes(const DrafterParts& parts, const ModelConfig& target,
                             absl::Span<const double> values);

@@ -107,6 +107,15 @@ TEST(StepCost, WhatWasNotSeenForLongMovesWithWhatIs) {
   EXPECT_NEAR(cost.ComputeNs(1), 2000, 20);
 }
 
+TEST(StepCost, ASizeSeenAgainAfterLongIsSoonWhatItIsNow) {
+  StepCost cost(4, 1e6);
+  for (int i = 0; i < 40; ++i) cost.Observe({.rows = 1, .compute_ns = 1000, .missing = 20});
+  for (int i = 0; i < 64; ++i) cost.Observe({.rows = 2, .compute_ns = 1500, .missing = 30});
+  for (int i = 0; i < 4; ++i) cost.Observe({.rows = 1, .compute_ns = 3000, .missing = 0});
+  EXPECT_GT(cost.ComputeNs(1), 2000);
+  EXPECT_LT(cost.Missing(1), 10);
+}
+
 TEST(StepCost, SizesThatTakeTurnsDoNotMoveEachOther) {
   StepCost cost(4, 1e6);
   for (int i = 0; i < 20; ++i) cost.Observe({.rows = 1 + i % 2, .compute_ns = 1000});
