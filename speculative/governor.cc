@@ -18,7 +18,7 @@ constexpr double kCheckedMin = 4;
 constexpr int kListenLength = 4, kDearListenLength = 1;
 // Of the time of a run, that may go into drafts which are only listened to, once there is a
 // verdict.
-constexpr double kListenShare = 0.015;
+constexpr double kListenShare = 0.01;
 constexpr int64_t kTrialDoublings = 16;
 // In a row: a drafter that was not asked for long has to catch up first, which is most of the cost.
 constexpr int kTrialSteps = 6;

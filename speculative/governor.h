@@ -26,7 +26,7 @@ namespace stoker {
 // are held against stays true: one in kPlainEvery, more often at first. While it is off, drafts of
 // a drafter that costs nothing are compared with what comes, unchecked; one that costs is asked now
 // and then, for a few steps in a row, twice as rarely each time that does not change the verdict,
-// and once there is one for no more than a share of the time; never while it would not pay if
+// and once there is one for no more than a hundredth of the time; never while it would not pay if
 // nearly all of its drafts were right. The cost of wider steps is forgotten after a while
 // (StepCost), so they are tried again if the chances are good.
 //
