@@ -33,7 +33,7 @@ namespace stoker {
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
  public:
-  static constexpr int kPlainEvery = 32, kPlainEveryAtFirst = 4;
+  static constexpr int kPlainEvery = 32, kPlainEveryAtFirst = 2;
   static constexpr ParameterRow kParameters[] = {
       {.name = "gain_to_start",
        .value = 0.05,

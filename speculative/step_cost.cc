@@ -23,8 +23,7 @@ void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
   Point& at = curve_[static_cast<size_t>(sample.rows)];
   const Point before = at;
-  const double stale = static_cast<double>(at.age) / kDriftAge;
-  at.weight = std::min(at.weight, kMemory - stale * (kMemory - kStaleWeight));
+  at.weight = std::min(at.weight, std::max(kStaleWeight, 2 * kMemory / (2 + at.age)));
   at.weight = std::min(at.weight + 1, kMemory);
   at.age = 0;
   if (at.weight > 1 && at.weight <= kFirst) {

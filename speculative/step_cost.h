@@ -61,7 +61,7 @@ class StepCost {
   static constexpr double kForgetting = 1.0 / 256;  // of a weight, in each step of another size
   static constexpr double kWeightMin = 0.5;         // below it a size is forgotten
   static constexpr int kDriftAge = 32;              // steps after which a size moves with others
-  static constexpr double kStaleWeight = 3;         // of a size that has not been seen for so long
+  static constexpr double kStaleWeight = 3;         // at least, of a size not seen for long
   struct Point {
     double weight = 0;
     double compute_ns = 0;

@@ -25,8 +25,9 @@ class DenseModelDrafter final : public Drafter {
        .minimum = 1,
        .maximum = 1 << 20,
        .is_whole = true,
-       .reason = "tokens that the draft model reads at most when it has not drafted for a while, or "
-                 "not yet: more guesses better for a while and makes the step that waits longer"},
+       .reason =
+           "tokens that the draft model reads at most when it has not drafted for a while: more "
+           "guesses better at first and makes the step that waits longer"},
   };
   static std::unique_ptr<Drafter> Make(DrafterParts parts, absl::Span<const double> values);
   static uint64_t PlanBytes(const DrafterParts& parts, const ModelConfig& target,
