@@ -14,6 +14,9 @@ double Between(int rows, int low, double at_low, int high, double at_high) {
   return at_low + (at_high - at_low) * (rows - low) / (high - low);
 }
 
+// From next to nothing to something is many times as much, and says nothing of other sizes.
+double Growth(double before, double now) { return before > 0 ? std::min(now / before, 2.0) : 1; }
+
 }  // namespace
 
 StepCost::StepCost(int rows_max, double missing_max)
@@ -37,8 +40,8 @@ void StepCost::Observe(const Sample& sample) {
   missing_ = missing_ * keep + sample.missing;
   Drift drift;
   if (before.weight > kFirst) {
-    drift = {.compute = before.compute_ns > 0 ? at.compute_ns / before.compute_ns : 1,
-             .missing = before.missing > 0 ? at.missing / before.missing : 1};
+    drift = {.compute = Growth(before.compute_ns, at.compute_ns),
+             .missing = Growth(before.missing, at.missing)};
   }
   Age(sample.rows, drift);
 }
@@ -53,6 +56,7 @@ void StepCost::Age(int rows_now, const Drift& drift) {
     at.compute_ns *= 1 + (drift.compute - 1) * share;
     // What is missing depends more on the cache than on the size.
     at.missing *= 1 + (drift.missing - 1) * (1 + share) / 2;
+    at.missing = std::min(at.missing, missing_max_ * rows);
     if (at.weight < kWeightMin) at = {};
   }
 }

@@ -116,6 +116,14 @@ TEST(StepCost, ASizeSeenAgainAfterLongIsSoonWhatItIsNow) {
   EXPECT_LT(cost.Missing(1), 10);
 }
 
+TEST(StepCost, ExpertsMissingAgainAfterNoneWereDoNotMakeOtherSizesDear) {
+  StepCost cost(4, 30);
+  for (int i = 0; i < 20; ++i) cost.Observe({.rows = 2, .compute_ns = 1500, .missing = 40});
+  for (int i = 0; i < 200; ++i) cost.Observe({.rows = 1, .compute_ns = 1000, .missing = 1e-6});
+  for (int i = 0; i < 20; ++i) cost.Observe({.rows = 1, .compute_ns = 1000, .missing = 20});
+  EXPECT_LE(cost.Missing(2), 60);
+}
+
 TEST(StepCost, SizesThatTakeTurnsDoNotMoveEachOther) {
   StepCost cost(4, 1e6);
   for (int i = 0; i < 20; ++i) cost.Observe({.rows = 1 + i % 2, .compute_ns = 1000});
