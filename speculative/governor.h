@@ -82,7 +82,8 @@ class Governor {
     int tokens = 0;
     int checked = 0;       // drafts among its rows
     int64_t draft_ns = 0;  // drafting, outside of waits
-    // Of that, the drafter's last step, which had nothing to catch up with; 0: it was not asked.
+    // Of that, the drafter's last step; 0: it was not asked. After a pause it may have caught up
+    // too: the least counts.
     int64_t draft_round_ns = 0;
   };
   void ObserveStep(const StepSample& sample);

@@ -170,6 +170,25 @@ TEST_F(ExpertHintsTest, WhatIsReadWhileAStepWaitsForOthersIsADelay) {
               static_cast<double>(read_bytes) / 4, 512);
 }
 
+TEST_F(ExpertHintsTest, EveryGuessThatIsReadWhileAStepWaitsIsADelay) {
+  MemoryStore store(Options(8, true));
+  store.cache->Guess(2, {{5, 6}});
+  ASSERT_TRUE(store.Ask(0, {0}).ok());
+  ASSERT_EQ(store.cache->counts().hints.issued, 2u);
+  store.clock.AdvanceNs(300);
+  ASSERT_TRUE(store.cache->Request(1, {{0}}).ok());
+  store.clock.AdvanceNs(100);
+  while (store.memory.CompleteOne()) {
+  }
+  ExpertRef ref;
+  ASSERT_EQ(*store.cache->Collect({&ref, 1}, Wait::kUntilOne), 1);
+  Rest(store);
+  const HintCounts& hints = store.cache->counts().hints;
+  EXPECT_EQ(hints.dropped, 0u);
+  EXPECT_NEAR(static_cast<double>(hints.delay_bytes), static_cast<double>(2 * ExpertBytes()) / 4,
+              2 * 512);
+}
+
 TEST_F(ExpertHintsTest, AWarmStartFillsEmptySlotsInOrderAndCountsApart) {
   MemoryStore store(Options(4));
   store.cache->Warm({{9, 1, 30, 2, 5}});  // keys: eight a layer
