@@ -12,13 +12,16 @@ namespace stoker {
 // right. One for a sequence leans on one for all sequences as long as it has seen little.
 class Acceptance {
  public:
+  // Drafts that are remembered, about: text changes its nature every few sentences.
+  static constexpr double kMemory = 24;
+  explicit Acceptance(double memory = kMemory) : keep_(1 - 1 / memory) {}
+
   // Of a draft of `drafted` tokens the first `accepted` were right.
   void Observe(int drafted, int accepted) {
     for (int place = 0; place < std::min(drafted, accepted + 1); ++place) {
       Count& count = counts_[static_cast<size_t>(place)];
-      const double keep = 1 - 1 / kMemory;
-      count.checked = count.checked * keep + 1;
-      count.right = count.right * keep + (place < accepted ? 1 : 0);
+      count.checked = count.checked * keep_ + 1;
+      count.right = count.right * keep_ + (place < accepted ? 1 : 0);
     }
   }
   void Forget() { counts_ = {}; }
@@ -48,12 +51,12 @@ class Acceptance {
   double checked(int place) const { return counts_[static_cast<size_t>(place)].checked; }
 
  private:
-  static constexpr double kMemory = 64;  // drafts; text changes its nature every few sentences
   static constexpr double kPriorWeight = 2;
   struct Count {
     double checked = 0;
     double right = 0;
   };
+  double keep_;
   std::array<Count, kDraftLengthMax> counts_ = {};
 };
 

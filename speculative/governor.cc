@@ -22,9 +22,13 @@ constexpr double kListenShare = 0.01;
 constexpr int64_t kTrialDoublings = 16;
 // In a row: a drafter that was not asked for long has to catch up first, which is most of the cost.
 constexpr int kTrialSteps = 6;
-// What was seen before a trial is of another part of the text.
+// Of what a step without drafts was thought to take: less, and it is looked at again soon.
+constexpr double kMuchCheaper = 0.8;
+// Of the chances seen before.
 constexpr double kTrialFade = 0.25;
 constexpr double kDraftMemory = 16;  // rounds
+// The best that a size not known yet could promise, by what is known: less, and it is not tried.
+constexpr double kProbeGain = 1.25;
 // The most that is hoped of a drafter, and the rounds after which its cost is believed.
 constexpr double kBestChance = 0.95;
 constexpr int kDraftRoundsMin = 3;
@@ -36,12 +40,15 @@ Governor::Governor(const Options& options)
       cost_(options.sequence_count * (1 + options.length_max), options.missing_max),
       by_slot_(static_cast<size_t>(options.sequence_count)),
       reached_(static_cast<size_t>(options.sequence_count)),
-      trial_interval_(static_cast<int64_t>(options.values[kStepsBetweenTrials])) {}
+      probe_(static_cast<size_t>(options.sequence_count)),
+      steps_to_trial_(static_cast<int64_t>(options.values[kStepsBetweenTrials])),
+      trial_interval_(steps_to_trial_) {}
 
 uint64_t Governor::PlanBytes(const Options& options) {
   const auto sequences = static_cast<uint64_t>(options.sequence_count);
   const auto rows = sequences * static_cast<uint64_t>(1 + options.length_max);
-  return sequences * (sizeof(Acceptance) + sizeof(double)) + (rows + 1) * 4 * sizeof(double);
+  return sequences * (sizeof(Acceptance) + sizeof(double) + sizeof(int)) +
+         (rows + 1) * 4 * sizeof(double);
 }
 
 void Governor::Choose(absl::Span<Candidate> candidates) {
@@ -54,64 +61,96 @@ void Governor::Choose(absl::Span<Candidate> candidates) {
   }
   if (options_.fixed_length >= 0 || candidates.empty()) return;
   const bool is_judged =
-      cost_.IsSeen(static_cast<int>(candidates.size())) && of_all_.checked(0) >= kCheckedMin;
+      cost_.IsKnown(static_cast<int>(candidates.size())) && of_all_.checked(0) >= kCheckedMin;
   if (is_judged) PlanBest(candidates);
   const bool is_checking = std::any_of(candidates.begin(), candidates.end(),
                                        [](const Candidate& c) { return c.check > 0; });
   if (!is_checking && !is_on_) Listen(candidates);
 }
 
-// Adds drafts by their chance as long as there are any, and keeps the number with the best rate.
+// Adds drafts by their chance as long as there are any, and keeps the number with the best rate; or
+// the one that would have it if steps wider than those known took no longer.
 void Governor::PlanBest(absl::Span<Candidate> candidates) {
   const int sequences = static_cast<int>(candidates.size());
-  const double plain_rate = sequences / cost_.Ns(sequences);
-  double tokens = sequences, best_rate = plain_rate;
-  int rows = sequences, longest = 0;
+  const int known_rows = std::max(sequences, cost_.SureRows());
+  const double known_ns = cost_.Ns(known_rows);
+  double best_rate = sequences / cost_.Ns(sequences), probe_rate = 0;
+  double tokens = sequences;
+  int longest = 0;
   std::fill(reached_.begin(), reached_.end(), 1.0);
-  // Step by step into the unknown: what twice as many rows cost is a guess, beyond it is nothing.
-  const int rows_max = 2 * std::max(sequences, cost_.SureRows());
-  while (rows < rows_max) {
-    Candidate* next = nullptr;
-    double next_chance = 0;
-    for (Candidate& candidate : candidates) {
-      if (candidate.draft >= candidate.room) continue;
-      const double chance =
-          reached_[static_cast<size_t>(&candidate - candidates.data())] * Chance(candidate);
-      if (chance > next_chance) next = &candidate, next_chance = chance;
+  for (int rows = sequences + 1; rows <= 2 * known_rows; ++rows) {
+    const Candidate* added = AddDraft(candidates);
+    if (added == nullptr) break;
+    tokens += reached_[static_cast<size_t>(added - candidates.data())];
+    longest = std::max(longest, added->draft);
+    const double rate = tokens / (cost_.Ns(rows) + DraftNs(longest));
+    if (rate > best_rate) {
+      best_rate = rate;
+      for (Candidate& candidate : candidates) candidate.check = candidate.draft;
     }
-    if (next == nullptr) break;
-    ++next->draft;
-    reached_[static_cast<size_t>(next - candidates.data())] = next_chance;
-    tokens += next_chance;
-    longest = std::max(longest, next->draft);
-    const double rate = tokens / (cost_.Ns(++rows) + DraftNs(longest));
-    if (rate <= best_rate) continue;
-    best_rate = rate;
-    for (Candidate& candidate : candidates) candidate.check = candidate.draft;
+    const double rate_at_best = tokens / (known_ns + DraftNs(longest));
+    if (rows > known_rows && rate_at_best > probe_rate) {
+      probe_rate = rate_at_best;
+      for (size_t i = 0; i < candidates.size(); ++i) probe_[i] = candidates[i].draft;
+    }
   }
+  NoteVerdict(sequences, best_rate);
+  const bool is_probe = !is_on_ && trial_steps_ == 0 && probe_rate > best_rate * kProbeGain;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    Candidate& candidate = candidates[i];
+    if (!is_on_) candidate.check = is_probe ? probe_[i] : 0;
+    if (is_on_) candidate.check = std::min(NearLength(candidate.check), candidate.room);
+    candidate.draft = candidate.check;
+  }
+}
+
+// The length to be checked in this step where `best` seems to be the best.
+int Governor::NearLength(int best) const {
+  const bool is_plain = checked_run_ == 0 ? plain_run_ < kPlainRun : checked_run_ >= checked_max_;
+  if (is_plain) return 0;
+  if (checked_run_ % kLongerEvery == kLongerEvery / 4) return best + 1;
+  if (checked_run_ % kShorterEvery == kShorterEvery / 2) return (best + 1) / 2;
+  return best;
+}
+
+// To the one whose next draft has the best chance; null when nobody has use for one.
+Governor::Candidate* Governor::AddDraft(absl::Span<Candidate> candidates) {
+  Candidate* best = nullptr;
+  double best_chance = 0;
+  for (Candidate& candidate : candidates) {
+    if (candidate.draft >= candidate.room) continue;
+    const double chance =
+        reached_[static_cast<size_t>(&candidate - candidates.data())] * Chance(candidate);
+    if (chance > best_chance) best = &candidate, best_chance = chance;
+  }
+  if (best == nullptr) return nullptr;
+  ++best->draft;
+  reached_[static_cast<size_t>(best - candidates.data())] = best_chance;
+  return best;
+}
+
+void Governor::NoteVerdict(int sequences, double best_rate) {
+  const double plain_rate = sequences / cost_.Ns(sequences);
   const double gain_min = is_on_ ? 0 : options_.values[kGainToStart];
+  const bool is_to_doubt = !is_on_ || checked_run_ == 0;
   is_on_ = best_rate > plain_rate * (1 + gain_min);
   belief_ = {.promise = best_rate / plain_rate,
              .chance = of_all_.At(0, kPriorAcceptance),
              .cost = cost_.Ns(sequences + 1) / cost_.Ns(sequences)};
-  const bool is_plain = !is_on_ || steps_since_plain_ >= plain_interval_ - 1;
-  for (Candidate& candidate : candidates) {
-    if (is_plain) candidate.check = 0;
-    candidate.draft = candidate.check;
-  }
-  if (is_on_) trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
+  if (!is_on_) return;
+  if (is_to_doubt) cost_.Doubt();
+  trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
 }
 
 // Drafts that are not checked, to know their chances.
 void Governor::Listen(absl::Span<Candidate> candidates) {
-  if (!options_.is_drafting_free && of_all_.checked(0) >= kCheckedMin) {
-    if (trial_steps_ == 0) {
-      if (steps_to_trial_-- > 0) return;
-      BeginTrial();
-    }
-    --trial_steps_;
-  }
   if (!CouldPay(static_cast<int>(candidates.size()))) return;
+  const bool has_verdict = of_all_.checked(0) >= kCheckedMin;
+  if (has_verdict && trial_steps_ == 0 && steps_to_trial_-- <= 0) BeginTrial();
+  if (!options_.is_drafting_free && has_verdict && trial_steps_-- == 0) {
+    trial_steps_ = 0;
+    return;
+  }
   for (Candidate& candidate : candidates) {
     candidate.draft =
         std::min(candidate.room, options_.is_drafting_free ? kListenLength : kDearListenLength);
@@ -119,7 +158,7 @@ void Governor::Listen(absl::Span<Candidate> candidates) {
 }
 
 bool Governor::CouldPay(int sequences) const {
-  if (draft_rounds_ < kDraftRoundsMin || !cost_.IsSeen(sequences)) return true;
+  if (draft_rounds_ < kDraftRoundsMin || !cost_.IsKnown(sequences)) return true;
   const double rate_min = sequences / cost_.Ns(sequences) * (1 + options_.values[kGainToStart]);
   double tokens = 1, reached = 1;
   for (int length = 1; length <= options_.length_max; ++length) {
@@ -130,14 +169,32 @@ bool Governor::CouldPay(int sequences) const {
   return false;
 }
 
+// What was seen before it is of another part of the text.
 void Governor::BeginTrial() {
-  trial_steps_ = kTrialSteps;
   trial_ns_ = 0;
-  of_all_.Fade(kTrialFade);
-  for (Acceptance& acceptance : by_slot_) acceptance.Fade(kTrialFade);
+  has_tried_ = true;
+  cost_.Doubt();
   steps_to_trial_ = trial_interval_;
   const auto interval_min = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
   trial_interval_ = std::min(trial_interval_ * 2, interval_min * kTrialDoublings);
+  if (options_.is_drafting_free) return;
+  trial_steps_ = kTrialSteps;
+  of_all_.Fade(kTrialFade);
+  for (Acceptance& acceptance : by_slot_) acceptance.Fade(kTrialFade);
+}
+
+// Time lost while it is off, to drafts that are listened to or tried, puts off the next trial; but
+// for what it took to come to the first verdict, which is often of an untypical beginning.
+void Governor::ChargeTrial(const StepSample& sample) {
+  const double step_ns = sample.cost.compute_ns + sample.cost.wait_ns;
+  const double plain_ns = cost_.IsKnown(sample.sequences) ? cost_.Ns(sample.sequences) : step_ns;
+  if (is_on_ || plain_ns == 0 || !has_tried_) return;
+  auto lost_ns = static_cast<double>(sample.draft_ns);
+  if (sample.checked > 0) lost_ns += step_ns - plain_ns * sample.tokens / sample.sequences;
+  if (lost_ns <= 0) return;
+  trial_ns_ += lost_ns;
+  steps_to_trial_ =
+      std::max(steps_to_trial_, static_cast<int64_t>(trial_ns_ / (kListenShare * plain_ns)));
 }
 
 void Governor::ObserveDrafts(int slot, int drafted, int accepted) {
@@ -157,28 +214,34 @@ void Governor::ObserveStep(const StepSample& sample) {
     draft_round_ns_ += (round_ns - draft_round_ns_) / kDraftMemory;
     draft_rounds_ = std::min(draft_rounds_ + 1, kDraftRoundsMin);
   }
-  if (sample.checked == 0 && draft_ns > 0 && step_ns > 0) {
-    trial_ns_ += draft_ns;
-    steps_to_trial_ =
-        std::max(steps_to_trial_, static_cast<int64_t>(trial_ns_ / (kListenShare * step_ns)));
-  }
-  steps_since_plain_ = sample.checked == 0 ? 0 : steps_since_plain_ + 1;
-  if (!is_on_) {
-    plain_interval_ = kPlainEveryAtFirst;
-  } else if (sample.checked == 0) {
-    plain_interval_ = std::min(2 * plain_interval_, kPlainEvery);
-  }
+  ChargeTrial(sample);
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;
   if (sample.checked > 0) ++totals_.steps_checked;
-  if (cost_.IsSeen(sample.sequences)) {
+  if (cost_.IsKnown(sample.sequences)) {
     totals_.compared_ns += step_ns + draft_ns;
     totals_.won_ns -= draft_ns;
     if (sample.checked > 0) {
       totals_.won_ns += cost_.Ns(sample.sequences) * sample.tokens / sample.sequences - step_ns;
     }
   }
-  cost_.Observe(sample.cost);
+  NoteRun(sample, step_ns);
+  // Behind steps with drafts the cache holds what wrong drafts asked for.
+  if (sample.checked > 0 || plain_run_ == kPlainRun) cost_.Observe(sample.cost);
+}
+
+// How many steps in a row are with drafts, or without.
+void Governor::NoteRun(const StepSample& sample, double step_ns) {
+  if (sample.checked > 0) {
+    ++checked_run_;
+    plain_run_ = 0;
+    return;
+  }
+  const bool is_cheaper = step_ns < kMuchCheaper * cost_.Ns(sample.sequences);
+  if (checked_run_ > 0) checked_max_ = std::min(2 * checked_max_, kCheckedRun);
+  checked_run_ = 0;
+  plain_run_ = std::min(plain_run_ + 1, kPlainRun);
+  if (!is_on_ || (plain_run_ == kPlainRun && is_cheaper)) checked_max_ = kCheckedRunAtFirst;
 }
 
 double Governor::Chance(const Candidate& candidate) const {

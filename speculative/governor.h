@@ -22,21 +22,31 @@ namespace stoker {
 // missing experts.)
 //
 // Speculation is off, or on; it goes on when that promises `gain_to_start`, and off when it
-// promises less than none. While it is on, a step is without drafts now and then, so that what they
-// are held against stays true: one in kPlainEvery, more often at first. While it is off, drafts of
-// a drafter that costs nothing are compared with what comes, unchecked; one that costs is asked now
-// and then, for a few steps in a row, twice as rarely each time that does not change the verdict,
-// and once there is one for no more than a hundredth of the time; never while it would not pay if
-// nearly all of its drafts were right. The cost of wider steps is forgotten after a while
-// (StepCost), so they are tried again if the chances are good.
+// promises less than none.
+//
+// On, a few steps are without drafts now and then, so that what the others are held against stays
+// true: kPlainRun after kCheckedRun, sooner at first. The last of them counts; before it the cache
+// is full of what wrong drafts asked for. Also, one in kLongerEvery steps has a draft more and one
+// in kShorterEvery half as many, so that a better length is found.
+//
+// Off, drafts of a drafter that costs nothing are compared with what comes, unchecked. One that
+// costs is asked now and then, for a few steps in a row, twice as rarely each time that does not
+// change the verdict, and after the first verdict for no more than a hundredth of the time; never
+// while it would not pay if nearly all of its drafts were right. What wider steps cost is not known
+// before they were tried, and need not grow evenly: the experts of three tokens may be nearly those
+// of two. So up to twice the widest size that is known is then checked a few times, if it would pay
+// well in case it took no longer than that one.
 //
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
  public:
-  static constexpr int kPlainEvery = 32, kPlainEveryAtFirst = 2;
+  static constexpr int kCheckedRun = 128, kCheckedRunAtFirst = 4;  // steps with drafts in a row
+  static constexpr int kPlainRun = 3;                              // and without
+  static constexpr int kLongerEvery = 16, kShorterEvery = 32;
+  static constexpr double kMemoryOfAll = 64;  // see Acceptance
   static constexpr ParameterRow kParameters[] = {
       {.name = "gain_to_start",
-       .value = 0.05,
+       .value = 0.1,
        .minimum = 0,
        .maximum = 1,
        .reason = "share that drafts must promise before they are checked: more starts later and "
@@ -117,23 +127,31 @@ class Governor {
 
  private:
   void PlanBest(absl::Span<Candidate> candidates);
+  Candidate* AddDraft(absl::Span<Candidate> candidates);
+  int NearLength(int best) const;
+  void NoteVerdict(int sequences, double best_rate);
   void Listen(absl::Span<Candidate> candidates);
   bool CouldPay(int sequences) const;
   void BeginTrial();
+  void ChargeTrial(const StepSample& sample);
+  void NoteRun(const StepSample& sample, double step_ns);
   double Chance(const Candidate& candidate) const;
   double DraftNs(int rounds) const;
 
   const Options options_;
   StepCost cost_;
   std::vector<Acceptance> by_slot_;
-  Acceptance of_all_;
+  Acceptance of_all_{kMemoryOfAll};
   std::vector<double> reached_;  // by candidate: chance that all drafts so far are right
+  std::vector<int> probe_;       // by candidate: drafts of the size to be tried
   bool is_on_ = false;
-  int steps_since_plain_ = 0;
-  int plain_interval_ = kPlainEveryAtFirst;
+  int checked_run_ = 0;  // steps with drafts since the last one without, and the other way round
+  int plain_run_ = kPlainRun;
+  int checked_max_ = kCheckedRunAtFirst;
   double draft_round_ns_ = 0;
   int draft_rounds_ = 0;  // seen, up to kDraftRoundsMin
   int64_t steps_to_trial_ = 0;
+  bool has_tried_ = false;
   int trial_steps_ = 0;  // left of the running trial
   double trial_ns_ = 0;  // drafting in it
   int64_t trial_interval_ = 0;

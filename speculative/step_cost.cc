@@ -29,12 +29,14 @@ void StepCost::Observe(const Sample& sample) {
   at.weight = std::min(at.weight, std::max(kStaleWeight, 2 * kMemory / (2 + at.age)));
   at.weight = std::min(at.weight + 1, kMemory);
   at.age = 0;
+  at.is_sure |= WeightNear(sample.rows) >= kFirst;
   if (at.weight > 1 && at.weight <= kFirst) {
     at.compute_ns = std::min(at.compute_ns, sample.compute_ns);
+    at.missing = std::min(at.missing, sample.missing);
   } else {
     at.compute_ns += (sample.compute_ns - at.compute_ns) / at.weight;
+    at.missing += (sample.missing - at.missing) / at.weight;
   }
-  at.missing += (sample.missing - at.missing) / at.weight;
   const double keep = 1 - 1 / kMemory;
   wait_ns_ = wait_ns_ * keep + sample.wait_ns;
   missing_ = missing_ * keep + sample.missing;
@@ -44,6 +46,14 @@ void StepCost::Observe(const Sample& sample) {
              .missing = Growth(before.missing, at.missing)};
   }
   Age(sample.rows, drift);
+}
+
+void StepCost::Doubt() {
+  for (Point& at : curve_) {
+    if (at.age < kDriftAge) continue;
+    at.weight = std::min(at.weight, 1.0);
+    at.is_sure = false;
+  }
 }
 
 void StepCost::Age(int rows_now, const Drift& drift) {
@@ -59,6 +69,21 @@ void StepCost::Age(int rows_now, const Drift& drift) {
     at.missing = std::min(at.missing, missing_max_ * rows);
     if (at.weight < kWeightMin) at = {};
   }
+}
+
+double StepCost::WeightNear(int rows) const {
+  double weight = 0;
+  for (int r = (3 * rows + 3) / 4; r <= std::min(5 * rows / 4, rows_max_); ++r) {
+    weight += point(r).weight;
+  }
+  return weight;
+}
+
+int StepCost::SureRows() const {
+  for (int rows = rows_max_; rows >= 1; --rows) {
+    if (point(rows).is_sure) return rows;
+  }
+  return 0;
 }
 
 double StepCost::ComputeNs(int rows) const {

@@ -17,7 +17,7 @@ namespace stoker {
 // slope of its last piece, and missing grows as the union does.
 //
 // The first step of a size finds caches cold, and one bad sample must not count for hundreds of
-// steps: of the first few computing times the least counts, and until there are as many, what the
+// steps: of the first few the least counts, and until there are as many, the computing time that
 // other sizes suggest counts where that is less. What has not been seen for long is forgotten,
 // because caches fill and texts change; so what was once too dear is tried again. Meanwhile it
 // moves with what is seen, the longer ago the more: a machine that others use too is slower or
@@ -44,11 +44,12 @@ class StepCost {
   StepCost(int rows_max, double missing_max);
 
   void Observe(const Sample& sample);
-  // Whether steps of this size were seen, and not too long ago.
-  bool IsSeen(int rows) const { return curve_[static_cast<size_t>(rows)].weight > 0; }
-
-  // The largest size seen often enough to be believed; 0: none.
-  int SureRows() const { return Below(rows_max_, kFirst); }
+  // What was not seen for a while may be otherwise by now: it is not sure, and soon replaced.
+  void Doubt();
+  // Whether steps of about this size, a quarter more or less, were seen, and not too long ago.
+  bool IsKnown(int rows) const { return WeightNear(rows) > 0; }
+  // The largest size that was, often enough to be believed; 0: none.
+  int SureRows() const;
   // Zero while nothing was seen.
   double ComputeNs(int rows) const;
   double Missing(int rows) const;
@@ -66,7 +67,8 @@ class StepCost {
     double weight = 0;
     double compute_ns = 0;
     double missing = 0;
-    int age = 0;  // steps since, up to kDriftAge
+    int age = 0;           // steps since, up to kDriftAge
+    bool is_sure = false;  // was seen kFirst times, or sizes about it
   };
   const Point& point(int rows) const { return curve_[static_cast<size_t>(rows)]; }
   // By what factors what was seen has changed the curves where it was seen.
@@ -76,6 +78,7 @@ class StepCost {
   };
   void Age(int rows_now, const Drift& drift);
   double ComputeNs(int rows, double weight_min) const;
+  double WeightNear(int rows) const;
   // The nearest size at or below that has this weight, and at or above; 0: none.
   int Below(int rows, double weight_min) const;
   int Above(int rows, double weight_min) const;

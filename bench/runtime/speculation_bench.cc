@@ -2,7 +2,9 @@
 // of which a step needs anyway, so that drafts only add rows to experts that are read in any case.
 //
 // Drafts come from a drafter that knows the text and errs as often as it is told, because random
-// weights have no smaller sibling. Rounds of all lengths are interleaved; medians are shown.
+// weights have no smaller sibling. Rounds of all lengths are interleaved; medians are shown. What
+// counts is the time in which all sequences decode: not their prompts, nor the end, when some have
+// all their tokens and steps become narrow. (`stoker batch` starts another prompt then.)
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -12,10 +14,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "base/status.h"
 #include "base/units.h"
 #include "runtime/engine.h"
-#include "runtime/statistics.h"
 #include "tests/testing/foreseeing_drafter.h"
 
 namespace stoker {
@@ -25,8 +27,10 @@ struct Setup {
   EngineOptions options;
   std::string ram = "min";
   std::string drive;
+  std::vector<std::string> settings;  // "key=value"
   int prompt_tokens = 8;
   int tokens = 24;
+  int skipped = 4;
   int rounds = 3;
   double acceptance = 0.8;
   std::vector<int> lengths = {0, 1, 2, 4, 8, -1};
@@ -34,16 +38,55 @@ struct Setup {
 
 struct Result {
   double tokens_per_second = 0;
+  double step_ms = 0;
   double rows_per_step = 0;
   double read_bytes_per_token = 0;
+  double wait_share = 0;        // of the time, for the drive with nothing to compute
+  double drive_share = 0;       // of the time, in which the drive was reading
   double prediction_error = 0;  // median of |predicted / actual - 1| over steps
   std::vector<std::vector<TokenId>> texts;
+};
+
+// Sums over the steps that count.
+struct Tally {
+  int seen = 0, steps = 0, tokens = 0, rows = 0;
+  int64_t ns = 0, wait_ns = 0, drive_ns = 0;
+  uint64_t read_bytes = 0;
+  std::vector<double> errors;
+
+  void Add(const StepRecord& step);
+  void Sum(Result& result) const;
 };
 
 double Median(std::vector<double> values) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+void Tally::Add(const StepRecord& step) {
+  const auto cost = [&step](Cause cause) { return step.causes[static_cast<size_t>(cause)]; };
+  ++steps;
+  tokens += step.tokens;
+  rows += step.decode_rows + step.draft_rows;
+  ns += step.wall_ns;
+  wait_ns += cost(Cause::kWaitDrive);
+  drive_ns += step.drive_busy_ns;
+  read_bytes += step.read_bytes;
+  if (step.predicted_ns == 0) return;
+  const auto actual_ns = static_cast<double>(step.wall_ns - cost(Cause::kDraft));
+  errors.push_back(std::abs(static_cast<double>(step.predicted_ns) / actual_ns - 1));
+}
+
+void Tally::Sum(Result& result) const {
+  const auto time = static_cast<double>(ns);
+  result.tokens_per_second = tokens / time * 1e9;
+  result.step_ms = time / steps / 1e6;
+  result.rows_per_step = static_cast<double>(rows) / steps;
+  result.read_bytes_per_token = static_cast<double>(read_bytes) / tokens;
+  result.wait_share = static_cast<double>(wait_ns) / time;
+  result.drive_share = static_cast<double>(drive_ns) / time;
+  result.prediction_error = Median(errors);
 }
 
 std::vector<TokenId> PromptOf(int sequence, int count, int vocab) {
@@ -76,31 +119,22 @@ absl::StatusOr<Result> RunOnce(const Setup& setup, int length,
     result.texts.push_back(request.prompt);
     RETURN_IF_ERROR(engine->Add(std::move(request)).status());
   }
-  RunStatistics statistics;
-  std::vector<double> errors;
-  int64_t rows = 0;
+  Tally tally;
   while (!engine->idle()) {
     ASSIGN_OR_RETURN(const absl::Span<const TokenEvent> events, engine->Step());
     RETURN_IF_ERROR(engine->last_error());
     const StepRecord& step = engine->last_step();
-    statistics.Add(step);
-    if (step.prompt_rows == 0) rows += step.decode_rows + step.draft_rows;
-    if (step.predicted_ns > 0) {
-      const int64_t drafting = step.causes[static_cast<size_t>(Cause::kDraft)];
-      errors.push_back(std::abs(static_cast<double>(step.predicted_ns) /
-                                    static_cast<double>(step.wall_ns - drafting) -
-                                1));
+    if (step.prompt_rows == 0 && step.decode_rows == options.sequences_max) {
+      if (++tally.seen > setup.skipped) tally.Add(step);
     }
     for (const TokenEvent& event : events) {
       result.texts[static_cast<size_t>(event.sequence - 1)].push_back(event.token);
     }
   }
-  const PhaseSummary decode = statistics.Summarize().decode;
-  result.tokens_per_second = decode.tokens_per_second();
-  result.rows_per_step = static_cast<double>(rows) / static_cast<double>(decode.steps);
-  result.read_bytes_per_token =
-      static_cast<double>(decode.read_bytes) / static_cast<double>(decode.tokens);
-  result.prediction_error = Median(errors);
+  if (tally.steps == 0) {
+    return absl::InvalidArgumentError("the first sequence ended before a step counted: more -n");
+  }
+  tally.Sum(result);
   return result;
 }
 
@@ -122,15 +156,18 @@ absl::Status Measure(const Setup& setup) {
     return Median(values);
   };
   fmt::print(
-      "| drafts | tokens/s | ratio | rows a step | read a token | prediction off by |\n"
-      "|---|---|---|---|---|---|\n");
+      "| drafts | tokens/s | ratio | rows a step | step, ms | waiting | drive busy | read a token "
+      "| "
+      "prediction off by |\n|---|---|---|---|---|---|---|---|---|\n");
   const double base = median(results[0], &Result::tokens_per_second);
   for (size_t i = 0; i < results.size(); ++i) {
     const double rate = median(results[i], &Result::tokens_per_second);
     fmt::print(
-        "| {} | {:.2f} | {:.2f} | {:.1f} | {} | {:.0f} % |\n",
+        "| {} | {:.2f} | {:.2f} | {:.1f} | {:.0f} | {:.0f} % | {:.0f} % | {} | {:.0f} % |\n",
         setup.lengths[i] < 0 ? "auto" : fmt::format("{}", setup.lengths[i]), rate, rate / base,
-        median(results[i], &Result::rows_per_step),
+        median(results[i], &Result::rows_per_step), median(results[i], &Result::step_ms),
+        100 * median(results[i], &Result::wait_share),
+        100 * median(results[i], &Result::drive_share),
         FormatBytes(static_cast<uint64_t>(median(results[i], &Result::read_bytes_per_token))),
         100 * median(results[i], &Result::prediction_error));
   }
@@ -142,6 +179,14 @@ absl::Status RunBench(Setup& setup) {
   if (!setup.drive.empty()) {
     ASSIGN_OR_RETURN(setup.options.modelled_drive.rate, ParseRate(setup.drive));
   }
+  for (const std::string& setting : setup.settings) {
+    const size_t equals = setting.find('=');
+    double value = 0;
+    if (equals == std::string::npos || !absl::SimpleAtod(setting.substr(equals + 1), &value)) {
+      return absl::InvalidArgumentError("--set takes KEY=NUMBER, as hints.rows=32");
+    }
+    setup.options.settings.push_back({.key = setting.substr(0, equals), .value = value});
+  }
   return Measure(setup);
 }
 
@@ -151,7 +196,7 @@ absl::Status RunBench(Setup& setup) {
 int main(int argc, char** argv) {
   stoker::Setup setup;
   setup.options.sequences_max = 32;
-  setup.options.context = 64;
+  setup.options.context = 256;
   setup.options.chunk = 64;
   CLI::App app("Speculation over many sequences of a model of coarse experts.");
   app.add_option("-m,--model", setup.options.model_path, "The model")->required();
@@ -161,6 +206,11 @@ int main(int argc, char** argv) {
   app.add_option("--sequences", setup.options.sequences_max, "At once");
   app.add_option("--acceptance", setup.acceptance, "Chance that a draft is right");
   app.add_option("-n,--tokens", setup.tokens, "Of each sequence");
+  app.add_option("--context", setup.options.context, "As of stoker run");
+  app.add_option("--policy", setup.options.policy, "As of stoker run");
+  app.add_option("--prefetch", setup.options.prefetch, "As of stoker run");
+  app.add_option("--set", setup.settings, "KEY=NUMBER: a parameter, as a flag of stoker run");
+  app.add_option("--skip", setup.skipped, "Steps with all sequences that do not count yet");
   app.add_option("--rounds", setup.rounds, "Measured of each length");
   app.add_option("--lengths", setup.lengths, "Of drafts; the first must be 0; -1: auto");
   CLI11_PARSE(app, argc, argv);

@@ -12,7 +12,7 @@ TEST(Acceptance, BeforeAnythingWasCheckedThePriorIsBelievedAtEveryPlace) {
 }
 
 TEST(Acceptance, EachPlaceHasARateOfItsOwn) {
-  Acceptance acceptance;
+  Acceptance acceptance(64);
   // The first is always right, the second never, so the third is not checked.
   for (int i = 0; i < 200; ++i) acceptance.Observe(/*drafted=*/4, /*accepted=*/1);
   EXPECT_GT(acceptance.At(0, 0.5), 0.97);

@@ -256,6 +256,50 @@ TEST(Governor, SequencesWithBetterChancesGetLongerDrafts) {
   EXPECT_GT(candidates[0].check, candidates[1].check);
 }
 
+// The experts of two tokens are twice those of one, but those of four are not many more.
+TEST(Governor, FindsALengthThatPaysBehindOneThatDoesNot) {
+  const World world = {.missing =
+                           [](int rows) {
+                             const double missing[] = {0, 16, 32, 36, 40};
+                             return rows <= 4 ? missing[rows] : 10.0 * rows;
+                           },
+                       .wait_per_missing_ns = 500,
+                       .chance = 0.9,
+                       .draft_ns = 1500};
+  ASSERT_LT(FixedRate(world, 1), FixedRate(world, 0));
+  SimulatedRun run(Options(1, /*is_drafting_free=*/false));
+  run.Steps(world, 1000);
+  run.Restart();
+  run.Steps(world, 2000);
+  EXPECT_GT(run.tokens_per_ns(), 1.1 * FixedRate(world, 0));
+  EXPECT_GT(run.tokens_per_ns(), 0.93 * BestFixedRate(world));
+}
+
+TEST(Governor, DraftsAreCheckedOnWhenAFewSequencesHaveEnded) {
+  constexpr int kSequences = 16;
+  Governor governor(Options(kSequences));
+  std::vector<Governor::Candidate> candidates;
+  for (int slot = 0; slot < kSequences; ++slot) candidates.push_back({.slot = slot, .room = 100});
+  const auto step = [&](absl::Span<Governor::Candidate> of) {
+    governor.Choose(of);
+    int checked = 0;
+    for (const Governor::Candidate& candidate : of) {
+      checked += candidate.check;
+      governor.ObserveDrafts(candidate.slot, candidate.draft, candidate.draft);
+    }
+    const int sequences = static_cast<int>(of.size());
+    governor.ObserveStep({.cost = {.rows = sequences + checked, .compute_ns = 1000},
+                          .sequences = sequences,
+                          .tokens = sequences + checked,
+                          .checked = checked});
+    return checked;
+  };
+  int checked = 0;
+  for (int i = 0; i < 100; ++i) checked = step(absl::MakeSpan(candidates));
+  while (checked == 0) checked = step(absl::MakeSpan(candidates));
+  EXPECT_GT(step(absl::MakeSpan(candidates).first(kSequences - 2)), 0);
+}
+
 TEST(Governor, AFixedLengthIsKeptTo) {
   Governor::Options options = Options(2);
   options.fixed_length = 3;

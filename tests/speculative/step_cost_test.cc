@@ -12,7 +12,7 @@ StepCost MakeCost() { return StepCost(/*rows_max=*/16, /*missing_max=*/1000); }
 
 TEST(StepCost, KnowsNothingBeforeTheFirstStep) {
   const StepCost cost = MakeCost();
-  EXPECT_FALSE(cost.IsSeen(1));
+  EXPECT_FALSE(cost.IsKnown(1));
   EXPECT_EQ(cost.Ns(4), 0);
 }
 
@@ -78,14 +78,44 @@ TEST(StepCost, NoMoreExpertsAreMissingThanARowCanAskFor) {
   EXPECT_LE(cost.Missing(16), 32);
 }
 
+TEST(StepCost, KnowsSizesThatDifferByAQuarterFromOneThatWasSeen) {
+  StepCost cost(/*rows_max=*/64, /*missing_max=*/100);
+  cost.Observe({.rows = 32, .compute_ns = 900});
+  EXPECT_TRUE(cost.IsKnown(30));
+  EXPECT_TRUE(cost.IsKnown(40));
+  EXPECT_FALSE(cost.IsKnown(24));
+  EXPECT_FALSE(cost.IsKnown(64));
+}
+
+TEST(StepCost, ASizeIsSureOnceSizesAboutItWereSeenAFewTimes) {
+  StepCost cost(/*rows_max=*/64, /*missing_max=*/100);
+  cost.Observe({.rows = 40, .compute_ns = 900});
+  cost.Observe({.rows = 43, .compute_ns = 900});
+  EXPECT_EQ(cost.SureRows(), 0);
+  cost.Observe({.rows = 41, .compute_ns = 900});
+  cost.Observe({.rows = 42, .compute_ns = 900});
+  EXPECT_EQ(cost.SureRows(), 42);
+}
+
+TEST(StepCost, ASizeThatIsDoubtedIsNotSureAndTheNextStepCountsForIt) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 16; ++i) cost.Observe({.rows = 4, .compute_ns = 900, .missing = 12});
+  for (int i = 0; i < 40; ++i) cost.Observe({.rows = 1, .compute_ns = 100, .missing = 2});
+  EXPECT_EQ(cost.SureRows(), 4);
+  cost.Doubt();
+  EXPECT_EQ(cost.SureRows(), 1);
+  cost.Observe({.rows = 4, .compute_ns = 900, .missing = 6});
+  EXPECT_DOUBLE_EQ(cost.Missing(4), 6);
+}
+
 TEST(StepCost, WhatWasNotSeenForLongIsForgotten) {
   StepCost cost = MakeCost();
   for (int i = 0; i < 16; ++i) cost.Observe({.rows = 4, .compute_ns = 900});
   EXPECT_DOUBLE_EQ(cost.ComputeNs(4), 900);
-  EXPECT_TRUE(cost.IsSeen(4));
+  EXPECT_TRUE(cost.IsKnown(4));
   for (int i = 0; i < 1000; ++i) cost.Observe({.rows = 1, .compute_ns = 100});
-  EXPECT_FALSE(cost.IsSeen(4));
-  EXPECT_TRUE(cost.IsSeen(1));
+  EXPECT_FALSE(cost.IsKnown(4));
+  EXPECT_TRUE(cost.IsKnown(1));
   // Again what one row's cost suggests, so that four rows are worth another try.
   EXPECT_DOUBLE_EQ(cost.ComputeNs(4), 100 + 3 * 100 * StepCost::kRowShare);
 }
