@@ -15,17 +15,19 @@ Speculation::Speculation(const Parts& parts)
   candidates_.reserve(slots_.size());
   jobs_.reserve(slots_.size());
   ahead_.reserve(slots_.size());
+  rounds_.reserve(kDraftLengthMax + 1);
   totals_.drafter = parts.name;
 }
 
 uint64_t Speculation::PlanBytes(int sequence_count) {
-  return sizeof(Speculation) +
+  return sizeof(Speculation) + (kDraftLengthMax + 1) * sizeof(DraftCost::Round) +
          static_cast<uint64_t>(sequence_count) *
              (sizeof(Slot) + sizeof(Governor::Candidate) + 2 * sizeof(DraftJob));
 }
 
 void Speculation::Draft(absl::Span<Item> items) {
-  draft_ns_ = draft_round_ns_ = ahead_ns_ = 0;
+  draft_ns_ = ahead_ns_ = 0;
+  rounds_.clear();
   ahead_.clear();
   if (!is_working()) return;
   candidates_.clear();
@@ -76,7 +78,8 @@ void Speculation::AddAhead(const Item& item) {
 
 bool Speculation::DraftAhead(int outstanding) {
   if (ahead_.empty() || !is_working()) return false;
-  if (governor_.WaitNs(outstanding) < governor_.draft_round_ns()) return false;
+  const double round_ns = governor_.DraftRoundNs(static_cast<int>(ahead_.size()));
+  if (governor_.WaitNs(outstanding) < round_ns) return false;
   const CauseScope cause(parts_.ledger, Cause::kDraft);
   const int64_t begin_ns = parts_.clock->NowNs();
   const absl::StatusOr<bool> more = drafter_->Draft(absl::MakeSpan(ahead_));
@@ -117,10 +120,13 @@ void Speculation::AddJob(const Item& item, const Governor::Candidate& candidate)
 void Speculation::RunJobs() {
   const CauseScope cause(parts_.ledger, Cause::kDraft);
   for (bool more = true; more;) {
+    const auto wanting = std::count_if(
+        jobs_.begin(), jobs_.end(), [](const DraftJob& job) { return job.drafted < job.wanted; });
     const int64_t begin_ns = parts_.clock->NowNs();
     const absl::StatusOr<bool> drafted = drafter_->Draft(absl::MakeSpan(jobs_));
-    draft_round_ns_ = parts_.clock->NowNs() - begin_ns;
-    draft_ns_ += draft_round_ns_;
+    const int64_t round_ns = parts_.clock->NowNs() - begin_ns;
+    rounds_.push_back({.sequences = static_cast<int>(wanting), .ns = round_ns});
+    draft_ns_ += round_ns;
     if (!drafted.ok()) status_ = drafted.status();
     more = drafted.ok() && *drafted;
   }
@@ -174,7 +180,7 @@ void Speculation::EndStep(uint64_t draft_misses, StepRecord& record) {
        .tokens = record.tokens,
        .checked = record.draft_rows,
        .draft_ns = draft_ns_,
-       .draft_round_ns = draft_round_ns_});
+       .draft_rounds = rounds_});
   totals_.draft_ns += draft_ns_;
   totals_.ahead_ns += ahead_ns_;
 }

@@ -111,10 +111,10 @@ class Speculation final : public TokenChooser {
   std::vector<Slot> slots_;
   std::vector<Governor::Candidate> candidates_;
   std::vector<DraftJob> jobs_;
-  std::vector<DraftJob> ahead_;  // of the running step
-  int64_t draft_ns_ = 0;         // of the step, as are the next two
-  int64_t ahead_ns_ = 0;
-  int64_t draft_round_ns_ = 0;
+  std::vector<DraftJob> ahead_;           // of the running step
+  std::vector<DraftCost::Round> rounds_;  // of drafts before the step
+  int64_t draft_ns_ = 0;                  // which took so long
+  int64_t ahead_ns_ = 0;                  // drafting within the step
   absl::Status status_;
   DraftTotals totals_;
 };

@@ -26,29 +26,30 @@ constexpr int kTrialSteps = 6;
 constexpr double kMuchCheaper = 0.8;
 // Of the chances seen before.
 constexpr double kTrialFade = 0.25;
-constexpr double kDraftMemory = 16;  // rounds
 // The best that a size not known yet could promise, by what is known: less, and it is not tried.
 constexpr double kProbeGain = 1.25;
-// The most that is hoped of a drafter, and the rounds after which its cost is believed.
+// The most that is hoped of a drafter.
 constexpr double kBestChance = 0.95;
-constexpr int kDraftRoundsMin = 3;
 
 }  // namespace
 
 Governor::Governor(const Options& options)
     : options_(options),
       cost_(options.sequence_count * (1 + options.length_max), options.missing_max),
+      draft_cost_(options.sequence_count),
       by_slot_(static_cast<size_t>(options.sequence_count)),
       reached_(static_cast<size_t>(options.sequence_count)),
       probe_(static_cast<size_t>(options.sequence_count)),
+      wanting_(static_cast<size_t>(options.length_max)),
       steps_to_trial_(static_cast<int64_t>(options.values[kStepsBetweenTrials])),
       trial_interval_(steps_to_trial_) {}
 
 uint64_t Governor::PlanBytes(const Options& options) {
   const auto sequences = static_cast<uint64_t>(options.sequence_count);
-  const auto rows = sequences * static_cast<uint64_t>(1 + options.length_max);
   return sequences * (sizeof(Acceptance) + sizeof(double) + sizeof(int)) +
-         (rows + 1) * 4 * sizeof(double);
+         static_cast<uint64_t>(options.length_max) * sizeof(int) +
+         DraftCost::PlanBytes(options.sequence_count) +
+         StepCost::PlanBytes(options.sequence_count * (1 + options.length_max));
 }
 
 void Governor::Choose(absl::Span<Candidate> candidates) {
@@ -75,20 +76,20 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
   const int known_rows = std::max(sequences, cost_.SureRows());
   const double known_ns = cost_.Ns(known_rows);
   double best_rate = sequences / cost_.Ns(sequences), probe_rate = 0;
-  double tokens = sequences;
-  int longest = 0;
+  double tokens = sequences, draft_ns = 0;
   std::fill(reached_.begin(), reached_.end(), 1.0);
+  std::fill(wanting_.begin(), wanting_.end(), 0);
   for (int rows = sequences + 1; rows <= 2 * known_rows; ++rows) {
     const Candidate* added = AddDraft(candidates);
     if (added == nullptr) break;
     tokens += reached_[static_cast<size_t>(added - candidates.data())];
-    longest = std::max(longest, added->draft);
-    const double rate = tokens / (cost_.Ns(rows) + DraftNs(longest));
+    draft_ns += MoreDraftNs(added->draft - 1);
+    const double rate = tokens / (cost_.Ns(rows) + draft_ns);
     if (rate > best_rate) {
       best_rate = rate;
       for (Candidate& candidate : candidates) candidate.check = candidate.draft;
     }
-    const double rate_at_best = tokens / (known_ns + DraftNs(longest));
+    const double rate_at_best = tokens / (known_ns + draft_ns);
     if (rows > known_rows && rate_at_best > probe_rate) {
       probe_rate = rate_at_best;
       for (size_t i = 0; i < candidates.size(); ++i) probe_[i] = candidates[i].draft;
@@ -129,6 +130,13 @@ Governor::Candidate* Governor::AddDraft(absl::Span<Candidate> candidates) {
   return best;
 }
 
+// What one more draft in the round adds to drafting.
+double Governor::MoreDraftNs(int round) {
+  int& wanting = wanting_[static_cast<size_t>(round)];
+  const double before = draft_cost_.RoundNs(round, wanting);
+  return draft_cost_.RoundNs(round, ++wanting) - before;
+}
+
 void Governor::NoteVerdict(int sequences, double best_rate) {
   const double plain_rate = sequences / cost_.Ns(sequences);
   const double gain_min = is_on_ ? 0 : options_.values[kGainToStart];
@@ -158,12 +166,13 @@ void Governor::Listen(absl::Span<Candidate> candidates) {
 }
 
 bool Governor::CouldPay(int sequences) const {
-  if (draft_rounds_ < kDraftRoundsMin || !cost_.IsKnown(sequences)) return true;
+  if (!draft_cost_.IsKnown() || !cost_.IsKnown(sequences)) return true;
   const double rate_min = sequences / cost_.Ns(sequences) * (1 + options_.values[kGainToStart]);
-  double tokens = 1, reached = 1;
+  double tokens = 1, reached = 1, draft_ns = 0;
   for (int length = 1; length <= options_.length_max; ++length) {
     tokens += reached *= kBestChance;
-    const double ns = cost_.Ns(sequences * (1 + length)) + DraftNs(length);
+    draft_ns += draft_cost_.RoundNs(length - 1, sequences);
+    const double ns = cost_.Ns(sequences * (1 + length)) + draft_ns;
     if (sequences * tokens > rate_min * ns) return true;
   }
   return false;
@@ -202,18 +211,16 @@ void Governor::ObserveDrafts(int slot, int drafted, int accepted) {
   by_slot_[static_cast<size_t>(slot)].Observe(drafted, accepted);
 }
 
-void Governor::Begin(int slot) { by_slot_[static_cast<size_t>(slot)].Forget(); }
+void Governor::Begin(int slot) {
+  by_slot_[static_cast<size_t>(slot)].Forget();
+  has_joined_ = true;
+}
 
 void Governor::ObserveStep(const StepSample& sample) {
   const double step_ns = sample.cost.compute_ns + sample.cost.wait_ns;
   const auto draft_ns = static_cast<double>(sample.draft_ns);
-  if (sample.draft_round_ns > 0) {
-    const auto round_ns = static_cast<double>(sample.draft_round_ns);
-    // As of steps: the first rounds find caches cold.
-    if (draft_round_ns_ == 0 || round_ns < draft_round_ns_) draft_round_ns_ = round_ns;
-    draft_round_ns_ += (round_ns - draft_round_ns_) / kDraftMemory;
-    draft_rounds_ = std::min(draft_rounds_ + 1, kDraftRoundsMin);
-  }
+  draft_cost_.ObserveStep(sample.draft_rounds, has_joined_);
+  has_joined_ = false;
   ChargeTrial(sample);
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;
@@ -248,7 +255,5 @@ double Governor::Chance(const Candidate& candidate) const {
   return by_slot_[static_cast<size_t>(candidate.slot)].At(candidate.draft, of_all_,
                                                           kPriorAcceptance);
 }
-
-double Governor::DraftNs(int rounds) const { return draft_round_ns_ * rounds; }
 
 }  // namespace stoker

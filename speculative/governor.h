@@ -7,6 +7,7 @@
 #include "absl/types/span.h"
 #include "base/parameter.h"
 #include "speculative/acceptance.h"
+#include "speculative/draft_cost.h"
 #include "speculative/step_cost.h"
 
 namespace stoker {
@@ -92,17 +93,15 @@ class Governor {
     int tokens = 0;
     int checked = 0;       // drafts among its rows
     int64_t draft_ns = 0;  // drafting, outside of waits
-    // Of that, the drafter's last step; 0: it was not asked. After a pause it may have caught up
-    // too: the least counts.
-    int64_t draft_round_ns = 0;
+    absl::Span<const DraftCost::Round> draft_rounds;
   };
   void ObserveStep(const StepSample& sample);
 
   // What a step of so many rows would take, without drafting; 0: not known yet.
   double PredictNs(int rows) const { return cost_.Ns(rows); }
-  // What waiting for so many experts would take, and a step of the drafter; 0: not known yet.
+  // What waiting for so many experts would take, and another round of drafts; 0: not known yet.
   double WaitNs(int missing) const { return missing * cost_.wait_per_missing_ns(); }
-  double draft_round_ns() const { return draft_round_ns_; }
+  double DraftRoundNs(int sequences) const { return draft_cost_.RoundNs(1, sequences); }
   bool is_on() const { return is_on_; }
 
   // What the latest verdict rests on; zeros before the first.
@@ -128,6 +127,7 @@ class Governor {
  private:
   void PlanBest(absl::Span<Candidate> candidates);
   Candidate* AddDraft(absl::Span<Candidate> candidates);
+  double MoreDraftNs(int round);
   int NearLength(int best) const;
   void NoteVerdict(int sequences, double best_rate);
   void Listen(absl::Span<Candidate> candidates);
@@ -136,20 +136,20 @@ class Governor {
   void ChargeTrial(const StepSample& sample);
   void NoteRun(const StepSample& sample, double step_ns);
   double Chance(const Candidate& candidate) const;
-  double DraftNs(int rounds) const;
 
   const Options options_;
   StepCost cost_;
+  DraftCost draft_cost_;
   std::vector<Acceptance> by_slot_;
   Acceptance of_all_{kMemoryOfAll};
   std::vector<double> reached_;  // by candidate: chance that all drafts so far are right
   std::vector<int> probe_;       // by candidate: drafts of the size to be tried
+  std::vector<int> wanting_;     // by round of drafts: candidates that want one
+  bool has_joined_ = false;      // a sequence, since the last step
   bool is_on_ = false;
   int checked_run_ = 0;  // steps with drafts since the last one without, and the other way round
   int plain_run_ = kPlainRun;
   int checked_max_ = kCheckedRunAtFirst;
-  double draft_round_ns_ = 0;
-  int draft_rounds_ = 0;  // seen, up to kDraftRoundsMin
   int64_t steps_to_trial_ = 0;
   bool has_tried_ = false;
   int trial_steps_ = 0;  // left of the running trial

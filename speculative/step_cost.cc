@@ -2,6 +2,7 @@
 #include "speculative/step_cost.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -9,7 +10,10 @@
 namespace stoker {
 namespace {
 
-double Between(int rows, int low, double at_low, int high, double at_high) {
+// A slope is taken over at least so much of a size: over less it is mostly noise.
+constexpr double kInner = 0.9;
+
+double Between(double rows, double low, double at_low, double high, double at_high) {
   if (low == high) return at_low;
   return at_low + (at_high - at_low) * (rows - low) / (high - low);
 }
@@ -20,32 +24,41 @@ double Growth(double before, double now) { return before > 0 ? std::min(now / be
 }  // namespace
 
 StepCost::StepCost(int rows_max, double missing_max)
-    : rows_max_(rows_max), missing_max_(missing_max), curve_(static_cast<size_t>(rows_max) + 1) {}
+    : rows_max_(rows_max), missing_max_(missing_max), curve_(SizeOf(rows_max) + 1) {}
+
+size_t StepCost::SizeOf(int rows) {
+  if (rows <= kExactRows) return static_cast<size_t>(rows);
+  const int doublings = std::bit_width(static_cast<unsigned>(rows)) - 4;  // its top four bits
+  return static_cast<size_t>(8 * doublings + (rows >> doublings));
+}
 
 void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
-  Point& at = curve_[static_cast<size_t>(sample.rows)];
+  Point& at = curve_[SizeOf(sample.rows)];
   const Point before = at;
   at.weight = std::min(at.weight, std::max(kStaleWeight, 2 * kMemory / (2 + at.age)));
   at.weight = std::min(at.weight + 1, kMemory);
   at.age = 0;
-  at.is_sure |= WeightNear(sample.rows) >= kFirst;
   if (at.weight > 1 && at.weight <= kFirst) {
-    at.compute_ns = std::min(at.compute_ns, sample.compute_ns);
-    at.missing = std::min(at.missing, sample.missing);
+    const double to_size = at.rows / sample.rows;
+    at.compute_ns = std::min(at.compute_ns, sample.compute_ns * to_size);
+    at.missing = std::min(at.missing, sample.missing * to_size);
   } else {
+    at.rows += (sample.rows - at.rows) / at.weight;
     at.compute_ns += (sample.compute_ns - at.compute_ns) / at.weight;
     at.missing += (sample.missing - at.missing) / at.weight;
   }
+  at.is_sure |= WeightNear(sample.rows) >= kFirst;
   const double keep = 1 - 1 / kMemory;
   wait_ns_ = wait_ns_ * keep + sample.wait_ns;
   missing_ = missing_ * keep + sample.missing;
   Drift drift;
   if (before.weight > kFirst) {
-    drift = {.compute = Growth(before.compute_ns, at.compute_ns),
-             .missing = Growth(before.missing, at.missing)};
+    const double rows = before.rows / at.rows;
+    drift = {.compute = Growth(before.compute_ns, at.compute_ns * rows),
+             .missing = Growth(before.missing, at.missing * rows)};
   }
-  Age(sample.rows, drift);
+  Age(at, drift);
 }
 
 void StepCost::Doubt() {
@@ -56,83 +69,89 @@ void StepCost::Doubt() {
   }
 }
 
-void StepCost::Age(int rows_now, const Drift& drift) {
-  for (int rows = 1; rows <= rows_max_; ++rows) {
-    Point& at = curve_[static_cast<size_t>(rows)];
-    if (rows == rows_now || at.weight == 0) continue;
+void StepCost::Age(const Point& now, const Drift& drift) {
+  for (Point& at : curve_) {
+    if (&at == &now || at.weight == 0) continue;
     at.weight *= 1 - kForgetting;
     at.age = std::min(at.age + 1, kDriftAge);
     const double share = static_cast<double>(at.age) / kDriftAge;
     at.compute_ns *= 1 + (drift.compute - 1) * share;
     // What is missing depends more on the cache than on the size.
     at.missing *= 1 + (drift.missing - 1) * (1 + share) / 2;
-    at.missing = std::min(at.missing, missing_max_ * rows);
+    at.missing = std::min(at.missing, missing_max_ * at.rows);
     if (at.weight < kWeightMin) at = {};
   }
 }
 
 double StepCost::WeightNear(int rows) const {
   double weight = 0;
-  for (int r = (3 * rows + 3) / 4; r <= std::min(5 * rows / 4, rows_max_); ++r) {
-    weight += point(r).weight;
+  for (const Point& at : curve_) {
+    if (4 * at.rows >= 3 * rows && 4 * at.rows <= 5 * rows) weight += at.weight;
   }
   return weight;
 }
 
 int StepCost::SureRows() const {
-  for (int rows = rows_max_; rows >= 1; --rows) {
-    if (point(rows).is_sure) return rows;
+  for (size_t size = curve_.size() - 1; size > 0; --size) {
+    if (curve_[size].is_sure) return static_cast<int>(curve_[size].rows);
   }
   return 0;
 }
 
 double StepCost::ComputeNs(int rows) const {
-  const double all = ComputeNs(rows, kWeightMin);
-  const double sure = ComputeNs(rows, kFirst);
-  return sure > 0 ? std::min(all, sure) : all;
+  const double seen = ComputeNs(rows, Which::kSeen);
+  const double sure = ComputeNs(rows, Which::kSure);
+  return sure > 0 ? std::min(seen, sure) : seen;
 }
 
-// By the sizes that have at least this weight.
-double StepCost::ComputeNs(int rows, double weight_min) const {
-  const int low = Below(rows, weight_min), high = Above(rows, weight_min);
-  if (low != 0 && high != 0) {
-    return Between(rows, low, point(low).compute_ns, high, point(high).compute_ns);
+double StepCost::ComputeNs(int rows, Which which) const {
+  const Point* const low = Below(rows, which);
+  const Point* const high = Above(rows, which);
+  if (low != nullptr && high != nullptr) {
+    return Between(rows, low->rows, low->compute_ns, high->rows, high->compute_ns);
   }
-  if (low == 0 && high == 0) return 0;
-  const int end = low != 0 ? low : high;
-  double slope = kRowShare * point(end).compute_ns / end;
-  const int inner = low != 0 ? Below(end - 1, weight_min) : Above(end + 1, weight_min);
-  if (inner != 0) {
-    slope = (point(end).compute_ns - point(inner).compute_ns) / (end - inner);
-  }
-  // A step of more rows is not quicker; where it seemed so, that was noise.
-  return std::max(0.0, point(end).compute_ns + std::max(0.0, slope) * (rows - end));
+  if (low == nullptr && high == nullptr) return 0;
+  const Point& end = low != nullptr ? *low : *high;
+  const Point* const inner =
+      low != nullptr ? Below(kInner * end.rows, which) : Above(end.rows / kInner, which);
+  double slope = kRowShare * end.compute_ns / end.rows;
+  if (inner != nullptr) slope = (end.compute_ns - inner->compute_ns) / (end.rows - inner->rows);
+  // A step of more rows is not quicker, and one of fewer not quicker a row; where it seemed so,
+  // that was noise.
+  if (low == nullptr) slope = std::min(slope, end.compute_ns / end.rows);
+  return end.compute_ns + std::max(0.0, slope) * (rows - end.rows);
 }
 
 double StepCost::Missing(int rows) const {
-  const int low = Below(rows, kWeightMin), high = Above(rows, kWeightMin);
-  if (low == 0 && high == 0) return 0;
-  if (low != 0 && high != 0) {
-    return Between(rows, low, point(low).missing, high, point(high).missing);
+  const Point* const low = Below(rows, Which::kSeen);
+  const Point* const high = Above(rows, Which::kSeen);
+  if (low != nullptr && high != nullptr) {
+    return Between(rows, low->rows, low->missing, high->rows, high->missing);
   }
-  const int end = low != 0 ? low : high;
-  const double grown =
-      point(end).missing * std::pow(static_cast<double>(rows) / end, kUnionExponent);
+  if (low == nullptr && high == nullptr) return 0;
+  const Point& end = low != nullptr ? *low : *high;
+  const double grown = end.missing * std::pow(rows / end.rows, kUnionExponent);
   return std::min(grown, missing_max_ * rows);
 }
 
-int StepCost::Below(int rows, double weight_min) const {
-  for (int r = std::min(rows, rows_max_); r >= 1; --r) {
-    if (point(r).weight >= weight_min) return r;
-  }
-  return 0;
+bool StepCost::Has(const Point& at, Which which) {
+  return which == Which::kSure ? at.is_sure : at.weight > 0;
 }
 
-int StepCost::Above(int rows, double weight_min) const {
-  for (int r = std::max(rows, 1); r <= rows_max_; ++r) {
-    if (point(r).weight >= weight_min) return r;
+const StepCost::Point* StepCost::Below(double rows, Which which) const {
+  for (size_t size = SizeOf(std::min(static_cast<int>(rows), rows_max_)); size > 0; --size) {
+    const Point& at = curve_[size];
+    if (Has(at, which) && at.rows <= rows) return &at;
   }
-  return 0;
+  return nullptr;
+}
+
+const StepCost::Point* StepCost::Above(double rows, Which which) const {
+  for (size_t size = SizeOf(std::max(static_cast<int>(rows), 1)); size < curve_.size(); ++size) {
+    const Point& at = curve_[size];
+    if (Has(at, which) && at.rows >= rows) return &at;
+  }
+  return nullptr;
 }
 
 }  // namespace stoker

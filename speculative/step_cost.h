@@ -13,16 +13,18 @@ namespace stoker {
 //
 // compute: everything but waiting for experts; a curve over the rows. missing: experts that the
 // union of the rows' choices asks for and that are not in memory; a curve as well. Both curves are
-// means at the row counts that were seen, and lines between. Beyond those, compute goes on with the
-// slope of its last piece, and missing grows as the union does.
+// means at the sizes that were seen, and lines between. Beyond those, compute goes on with the
+// slope of its last piece, and missing grows as the union does. A size is a number of rows up to
+// kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as many rows
+// twice.
 //
 // The first step of a size finds caches cold, and one bad sample must not count for hundreds of
-// steps: of the first few the least counts, and until there are as many, the computing time that
-// other sizes suggest counts where that is less. What has not been seen for long is forgotten,
-// because caches fill and texts change; so what was once too dear is tried again. Meanwhile it
-// moves with what is seen, the longer ago the more: a machine that others use too is slower or
-// quicker for all sizes, and a cache that fills has fewer experts missing. Seen again after long,
-// what it was before counts for little.
+// steps: of the first few the least counts, and until there are as many, of the size or about it,
+// the computing time that other sizes suggest counts where that is less. What has not been seen for
+// long is forgotten, because caches fill and texts change; so what was once too dear is tried
+// again. Meanwhile it moves with what is seen, the longer ago the more: a machine that others use
+// too is slower or quicker for all sizes, and a cache that fills has fewer experts missing. Seen
+// again after long, what it was before counts for little.
 //
 // The union of n consecutive tokens is about n^0.67 times one token's: 1.6, 2.7 and 4.0 times for
 // 2, 4 and 8 were measured on published models of 128 to 256 experts.
@@ -33,6 +35,7 @@ class StepCost {
   // of compute(n) / n. Rather too little than too much: what looks cheap is tried, and known after
   // a few steps; what looks dear never is.
   static constexpr double kRowShare = 0.25;
+  static constexpr int kExactRows = 16;
 
   struct Sample {
     int rows = 0;
@@ -42,6 +45,7 @@ class StepCost {
   };
   // Steps have at most `rows_max` rows, and a row misses at most `missing_max` experts.
   StepCost(int rows_max, double missing_max);
+  static uint64_t PlanBytes(int rows_max) { return (SizeOf(rows_max) + 1) * sizeof(Point); }
 
   void Observe(const Sample& sample);
   // What was not seen for a while may be otherwise by now: it is not sure, and soon replaced.
@@ -64,28 +68,32 @@ class StepCost {
   static constexpr int kDriftAge = 32;              // steps after which a size moves with others
   static constexpr double kStaleWeight = 3;         // at least, of a size not seen for long
   struct Point {
+    double rows = 0;  // mean
     double weight = 0;
     double compute_ns = 0;
     double missing = 0;
     int age = 0;           // steps since, up to kDriftAge
     bool is_sure = false;  // was seen kFirst times, or sizes about it
   };
-  const Point& point(int rows) const { return curve_[static_cast<size_t>(rows)]; }
   // By what factors what was seen has changed the curves where it was seen.
   struct Drift {
     double compute = 1;
     double missing = 1;
   };
-  void Age(int rows_now, const Drift& drift);
-  double ComputeNs(int rows, double weight_min) const;
+  static size_t SizeOf(int rows);
+  void Age(const Point& now, const Drift& drift);
+  // Of which sizes a curve is made.
+  enum class Which : uint8_t { kSeen, kSure };
+  static bool Has(const Point& at, Which which);
+  double ComputeNs(int rows, Which which) const;
   double WeightNear(int rows) const;
-  // The nearest size at or below that has this weight, and at or above; 0: none.
-  int Below(int rows, double weight_min) const;
-  int Above(int rows, double weight_min) const;
+  // The nearest of those sizes that has at most so many rows, and at least; null: none.
+  const Point* Below(double rows, Which which) const;
+  const Point* Above(double rows, Which which) const;
 
   const int rows_max_;
   const double missing_max_;
-  std::vector<Point> curve_;  // by rows; [0] is not used
+  std::vector<Point> curve_;  // by size; [0] is not used
   double wait_ns_ = 0;        // fading sums
   double missing_ = 0;
 };

@@ -16,7 +16,7 @@ struct World {
   std::function<double(int rows)> missing = [](int) { return 0.0; };
   double wait_per_missing_ns = 0;
   double chance = 0;    // of each draft, if those before it are right
-  double draft_ns = 0;  // a round
+  double draft_ns = 0;  // a draft
 };
 
 Governor::Options Options(int sequences, bool is_drafting_free = true) {
@@ -46,10 +46,12 @@ class SimulatedRun {
     std::vector<Governor::Candidate> candidates;
     for (int slot = 0; slot < sequences_; ++slot) candidates.push_back({.slot = slot, .room = 100});
     governor_.Choose(absl::MakeSpan(candidates));
-    int rows = sequences_, tokens = sequences_, longest = 0, checked = 0;
+    int rows = sequences_, tokens = sequences_, checked = 0;
+    int64_t draft_ns = 0;
+    const std::vector<DraftCost::Round> rounds = Rounds(world, candidates);
+    for (const DraftCost::Round& round : rounds) draft_ns += round.ns;
     for (const Governor::Candidate& candidate : candidates) {
       EXPECT_LE(candidate.check, candidate.draft);
-      longest = std::max(longest, candidate.draft);
       drafted_ += candidate.draft;
       if (candidate.draft == 0) continue;
       int right = 0;
@@ -61,20 +63,32 @@ class SimulatedRun {
       tokens += std::min(right, candidate.check);
     }
     const double missing = world.missing(rows);
-    const Governor::StepSample sample = {
-        .cost = {.rows = rows,
-                 .compute_ns = world.compute_ns(rows),
-                 .wait_ns = missing * world.wait_per_missing_ns,
-                 .missing = missing},
-        .sequences = sequences_,
-        .tokens = tokens,
-        .checked = checked,
-        .draft_ns = static_cast<int64_t>(world.draft_ns * longest),
-        .draft_round_ns = longest > 0 ? static_cast<int64_t>(world.draft_ns) : 0};
+    const Governor::StepSample sample = {.cost = {.rows = rows,
+                                                  .compute_ns = world.compute_ns(rows),
+                                                  .wait_ns = missing * world.wait_per_missing_ns,
+                                                  .missing = missing},
+                                         .sequences = sequences_,
+                                         .tokens = tokens,
+                                         .checked = checked,
+                                         .draft_ns = draft_ns,
+                                         .draft_rounds = rounds};
     governor_.ObserveStep(sample);
     tokens_ += tokens;
     checked_ += checked;
     ns_ += sample.cost.compute_ns + sample.cost.wait_ns + static_cast<double>(sample.draft_ns);
+  }
+  static std::vector<DraftCost::Round> Rounds(const World& world,
+                                              const std::vector<Governor::Candidate>& candidates) {
+    std::vector<DraftCost::Round> rounds;
+    for (const Governor::Candidate& candidate : candidates) {
+      rounds.resize(std::max(rounds.size(), static_cast<size_t>(candidate.draft)));
+      for (int i = 0; i < candidate.draft; ++i) {
+        DraftCost::Round& round = rounds[static_cast<size_t>(i)];
+        round.ns += static_cast<int64_t>(world.draft_ns);
+        ++round.sequences;
+      }
+    }
+    return rounds;
   }
   bool Happens(double chance) { return std::uniform_real_distribution<>()(random_) < chance; }
 
@@ -273,6 +287,17 @@ TEST(Governor, FindsALengthThatPaysBehindOneThatDoesNot) {
   run.Steps(world, 2000);
   EXPECT_GT(run.tokens_per_ns(), 1.1 * FixedRate(world, 0));
   EXPECT_GT(run.tokens_per_ns(), 0.93 * BestFixedRate(world));
+}
+
+// Where each row costs as much as the one before, a step of a batch has another size each time.
+TEST(Governor, ABatchWhoseEveryRowCostsTheSameIsNotMadeSlower) {
+  constexpr int kSequences = 16;
+  const World world = {.compute_ns = [](int rows) { return 1.5e6 + 0.12e6 * rows; },
+                       .chance = 0.65,
+                       .draft_ns = 0.06e6};
+  SimulatedRun run(Options(kSequences, /*is_drafting_free=*/false));
+  run.Steps(world, 1000);
+  EXPECT_GT(run.tokens_per_ns(), 0.98 * kSequences / world.compute_ns(kSequences));
 }
 
 TEST(Governor, DraftsAreCheckedOnWhenAFewSequencesHaveEnded) {
