@@ -153,7 +153,7 @@ class Governor {
   int64_t steps_to_trial_ = 0;
   bool has_tried_ = false;
   int trial_steps_ = 0;  // left of the running trial
-  double trial_ns_ = 0;  // drafting in it
+  double trial_ns_ = 0;  // lost to drafts since it began, while off
   int64_t trial_interval_ = 0;
   Belief belief_;
   Totals totals_;

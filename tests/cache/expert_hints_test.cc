@@ -153,11 +153,8 @@ TEST_F(ExpertHintsTest, AGuessThatTurnsOutWrongIsCancelled) {
   EXPECT_FALSE(store.Hits(1, 6));
 }
 
-TEST_F(ExpertHintsTest, WhatIsReadWhileAStepWaitsForOthersIsADelay) {
-  MemoryStore store(Options(8, true));
-  store.cache->Guess(1, {{5}});
-  ASSERT_TRUE(store.Ask(0, {0}).ok());
-  ASSERT_EQ(store.memory.entered().size(), 3u);  // all of it: nothing to cancel
+// A step waits for an expert of layer 1 behind all reads that are under way.
+void WaitBehindGuesses(MemoryStore& store) {
   store.clock.AdvanceNs(300);
   ASSERT_TRUE(store.cache->Request(1, {{0}}).ok());
   store.clock.AdvanceNs(100);
@@ -165,6 +162,14 @@ TEST_F(ExpertHintsTest, WhatIsReadWhileAStepWaitsForOthersIsADelay) {
   }
   ExpertRef ref;
   ASSERT_EQ(*store.cache->Collect({&ref, 1}, Wait::kUntilOne), 1);
+}
+
+TEST_F(ExpertHintsTest, WhatIsReadWhileAStepWaitsForOthersIsADelay) {
+  MemoryStore store(Options(8, true));
+  store.cache->Guess(1, {{5}});
+  ASSERT_TRUE(store.Ask(0, {0}).ok());
+  ASSERT_EQ(store.memory.entered().size(), 3u);  // all of it: nothing to cancel
+  WaitBehindGuesses(store);
   const uint64_t read_bytes = residency_.last_bytes();  // of demand, as large
   EXPECT_NEAR(static_cast<double>(store.cache->counts().hints.delay_bytes),
               static_cast<double>(read_bytes) / 4, 512);
@@ -175,13 +180,7 @@ TEST_F(ExpertHintsTest, EveryGuessThatIsReadWhileAStepWaitsIsADelay) {
   store.cache->Guess(2, {{5, 6}});
   ASSERT_TRUE(store.Ask(0, {0}).ok());
   ASSERT_EQ(store.cache->counts().hints.issued, 2u);
-  store.clock.AdvanceNs(300);
-  ASSERT_TRUE(store.cache->Request(1, {{0}}).ok());
-  store.clock.AdvanceNs(100);
-  while (store.memory.CompleteOne()) {
-  }
-  ExpertRef ref;
-  ASSERT_EQ(*store.cache->Collect({&ref, 1}, Wait::kUntilOne), 1);
+  WaitBehindGuesses(store);
   Rest(store);
   const HintCounts& hints = store.cache->counts().hints;
   EXPECT_EQ(hints.dropped, 0u);

@@ -15,8 +15,9 @@ struct World {
   std::function<double(int rows)> compute_ns = [](int) { return 1000.0; };
   std::function<double(int rows)> missing = [](int) { return 0.0; };
   double wait_per_missing_ns = 0;
-  double chance = 0;    // of each draft, if those before it are right
-  double draft_ns = 0;  // a draft
+  double chance = 0;      // of each draft, if those before it are right
+  double draft_ns = 0;    // a draft
+  double pushed_out = 0;  // experts that the first step behind one with drafts misses as well
 };
 
 Governor::Options Options(int sequences, bool is_drafting_free = true) {
@@ -62,7 +63,9 @@ class SimulatedRun {
       checked += candidate.check;
       tokens += std::min(right, candidate.check);
     }
-    const double missing = world.missing(rows);
+    const double missing =
+        world.missing(rows) + (checked == 0 && had_drafts_ ? world.pushed_out : 0.0);
+    had_drafts_ = checked > 0;
     const Governor::StepSample sample = {.cost = {.rows = rows,
                                                   .compute_ns = world.compute_ns(rows),
                                                   .wait_ns = missing * world.wait_per_missing_ns,
@@ -95,6 +98,7 @@ class SimulatedRun {
   Governor governor_;
   const int sequences_;
   std::mt19937_64 random_;
+  bool had_drafts_ = false;  // the last step
   double tokens_ = 0, ns_ = 0, checked_ = 0, drafted_ = 0;
 };
 
@@ -235,6 +239,18 @@ TEST(Governor, ACacheThatFillsWhileItIsOnDoesNotFlatterDrafts) {
   run.Steps(cold, 40);
   ASSERT_TRUE(run.governor().is_on());
   run.Steps(warm, 200);
+  EXPECT_FALSE(run.governor().is_on());
+}
+
+// Their experts have pushed out those of the text.
+TEST(Governor, WhatWrongDraftsLeaveInTheCacheDoesNotFlatterDrafts) {
+  World world = {.wait_per_missing_ns = 500, .chance = 0.6};
+  SimulatedRun run(Options(1));
+  run.Steps(world, 100);
+  ASSERT_TRUE(run.governor().is_on());
+  world.compute_ns = [](int rows) { return 1000.0 * rows; };
+  world.pushed_out = 20;
+  run.Steps(world, 600);
   EXPECT_FALSE(run.governor().is_on());
 }
 
