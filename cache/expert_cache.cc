@@ -537,14 +537,15 @@ absl::Status ExpertCache::Request(int layer, absl::Span<const int32_t> experts,
   State& s = *state_;
   CHECK(s.outstanding() == 0);
   CHECK(rows.empty() || rows.size() == experts.size());
-  const ExpertLayout::Layer& place = s.layout.layers()[s.layout.layer_index(layer)];
+  const int layer_index = s.layout.layer_index(layer);
+  const ExpertLayout::Layer& place = s.layout.layers()[layer_index];
   if (s.exchange != nullptr) {
     s.PollDevice();
     if (!s.device_failure.ok()) return s.device_failure;
     s.device_backlog_bytes = 0;
   }
-  for (Tier& tier : s.tiers) tier.BeginRequest();
-  if (s.hints != nullptr) s.BeginAsking(s.layout.layer_index(layer), experts);
+  for (Tier& tier : s.tiers) tier.BeginRequest(layer_index);
+  if (s.hints != nullptr) s.BeginAsking(layer_index, experts);
   // Residents first, all of them: no miss of this request may take one that comes later in it.
   for (const int32_t expert : experts) {
     CHECK(expert >= 0 && expert < place.expert_count);

@@ -16,12 +16,12 @@
 // expert.
 //
 // Per-layer floor: a class never evicts a layer below min(its residents, floor) for the sake of
-// another layer, so a cache smaller than one token's cycle still keeps something of each layer. The
-// floor is at most what leaves pins_min slots to any one layer. Unless told otherwise it is the
-// lesser of that, of slots / layers (an even split) and of half a layer's experts. The even split
-// gave more hits than any smaller floor on recorded routings of three models, for lru and lfu, by 1
-// to 8 points while up to half of the experts were resident, and lost 0.5 to 0.9 above: hence the
-// half.
+// another layer, unless steps do not come by it any more (LayerRounds), so a cache smaller than one
+// token's cycle still keeps something of each layer. The floor is at most what leaves pins_min
+// slots to any one layer. Unless told otherwise it is the lesser of that, of slots / layers (an
+// even split) and of half a layer's experts. The even split gave more hits than any smaller floor
+// on recorded routings of three models, for lru and lfu, by 1 to 8 points while up to half of the
+// experts were resident, and lost 0.5 to 0.9 above: hence the half.
 #pragma once
 
 #include <cstdint>

@@ -78,6 +78,7 @@ Tier::Tier(const ExpertLayout& layout, absl::Span<const SlotClass> classes, int 
     : layout_(&layout),
       pool_(std::move(pool)),
       is_below_another_(options.is_below_another),
+      rounds_(classes.size(), LayerRounds(layout.layers().size())),
       visitor_counts_(classes.size(), 0),
       class_resident_counts_(classes.size(), 0),
       residents_(pool_.slot_count()),
@@ -124,8 +125,9 @@ bool Tier::HoldsForGood(int layer_index) const {
   return true;
 }
 
-void Tier::BeginRequest() {
+void Tier::BeginRequest(int layer_index) {
   ++request_;
+  rounds_[layout_->layers()[layer_index].size_class].Ask(layer_index);
   for (const auto& policy : policies_) policy->BeginRequest();
 }
 
@@ -269,8 +271,9 @@ bool Tier::IsEvictable(ExpertKey key, int for_layer) const {
   if (!IsIdle(slot)) return false;
   const int layer_index = layout_->layer_index_of(key);
   if (layer_index == for_layer) return true;
-  const int floor = floors_[layout_->layers()[layer_index].size_class];
-  return layer_resident_counts_[layer_index] > floor;
+  const int size_class = layout_->layers()[layer_index].size_class;
+  return layer_resident_counts_[layer_index] > floors_[size_class] ||
+         rounds_[size_class].IsIdle(layer_index);
 }
 
 ExpertKey Tier::PickUnguarded(Pick pick, Evictable may_go) const {

@@ -10,6 +10,7 @@
 #include "base/expert_catalog.h"
 #include "cache/expert_cache.h"
 #include "cache/expert_layout.h"
+#include "cache/layer_rounds.h"
 #include "cache/policy.h"
 #include "cache/slot_pool.h"
 
@@ -67,8 +68,9 @@ class Tier {
   DeviceEvent ready(int32_t slot) const { return At(slot).ready; }
   int64_t resident_count() const { return resident_count_; }  // Loading ones included
 
-  // A request begins: of what is here nothing is a member of it yet. Keep and Claim make members.
-  void BeginRequest();
+  // A request of a layer begins: of what is here nothing is a member of it yet. Keep and Claim make
+  // members.
+  void BeginRequest(int layer_index);
   // A step uses an expert, wherever it is; before it is claimed for that use.
   void Used(ExpertKey key) { admissions_[layout_->layer_of(key).size_class]->Used(key); }
   // Takes a slot for an expert that has none: an Empty one, else that of the policy's victim; one
@@ -173,6 +175,7 @@ class Tier {
   std::vector<std::unique_ptr<AdmissionPolicy>> admissions_;  // by class
   const bool is_below_another_;
   std::vector<int> floors_;                     // by class
+  std::vector<LayerRounds> rounds_;             // by class, of layer indices
   std::vector<int64_t> class_slot_counts_;      // transit not included
   std::vector<int64_t> visitor_counts_;         // by class
   std::vector<int64_t> visitor_counts_max_;     // slots set aside for them

@@ -12,6 +12,7 @@ GhostCache::GhostCache(const PolicyChoice& choice, const PolicyShape& shape,
       bit_(uint32_t{1} << index),
       slot_count_(shape.slot_count),
       layer_floor_(shape.layer_floor),
+      rounds_(shape.layers.size()),
       quotas_bind_requests_(shape.quotas_bind_requests),
       layer_counts_(shape.layers.size(), 0) {
   int32_t expert_count_max = 0;
@@ -25,6 +26,7 @@ int GhostCache::Play(const GhostRequest& request, Holders& holders) {
   int hit_count = 0;
   gave_up_.clear();
   policy_->BeginRequest();
+  rounds_.Ask(request.layer);
   for (const ExpertKey key : request.keys) {
     if (Holds(holders, key)) {
       ++hit_count;
@@ -44,7 +46,7 @@ void GhostCache::MakeRoom(ExpertKey incoming, const GhostRequest& request, Holde
   const auto may_go = [&](ExpertKey key) {
     if (request.is_member[key] != 0) return false;
     const int layer = layers_->of(key);
-    return layer == request.layer || layer_counts_[layer] > layer_floor_;
+    return layer == request.layer || layer_counts_[layer] > layer_floor_ || rounds_.IsIdle(layer);
   };
   const auto is_member = [&](ExpertKey key) { return request.is_member[key] != 0; };
   ExpertKey victim = policy_->PickCrowded(incoming, may_go);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "cache/layer_rounds.h"
 #include "cache/policies/layer_index.h"
 #include "cache/policy.h"
 
@@ -46,6 +47,7 @@ class GhostCache {
   const uint32_t bit_;
   const int64_t slot_count_;
   const int layer_floor_;
+  LayerRounds rounds_;
   const bool quotas_bind_requests_;
   int64_t resident_count_ = 0;
   std::vector<int32_t> layer_counts_;  // residents by layer

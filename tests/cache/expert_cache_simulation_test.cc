@@ -34,7 +34,9 @@ class NaiveCache {
 
   void Request(int layer, const std::vector<int32_t>& experts) {
     policy_->BeginRequest();
+    if (layer < layer_) ++round_;
     layer_ = layer;
+    asked_in_[layer] = round_;
     visitors_ = 0;
     members_.clear();
     for (const int32_t expert : experts) {
@@ -91,7 +93,8 @@ class NaiveCache {
   ExpertKey Pick(ExpertKey /*incoming*/, Ask ask) {
     ExpertKey victim = ask([&](ExpertKey k) {
       const int of = k / expert_count_;
-      return !members_.contains(k) && (of == layer_ || layer_counts_[of] > floor_);
+      const bool is_idle = round_ - asked_in_[of] > 8;
+      return !members_.contains(k) && (of == layer_ || layer_counts_[of] > floor_ || is_idle);
     });
     for (const int64_t spared : {8, 4, 2, 1, 0}) {
       if (victim >= 0) break;
@@ -113,6 +116,8 @@ class NaiveCache {
   std::map<ExpertKey, int64_t> claims_;
   int64_t claim_count_ = 0;
   int layer_ = 0;
+  int round_ = 0;
+  std::map<int, int> asked_in_;  // round, by layer
   int visitors_ = 0;
   uint64_t hits_ = 0;
 };

@@ -212,6 +212,21 @@ TEST(ExpertCache, LayerAtItsFloorIsNotEvictedForAnotherButForItself) {
   for (int layer = 1; layer < 4; ++layer) EXPECT_TRUE(full.Hits(layer, 0));
 }
 
+// The layer that drafts tokens, while no drafts are made.
+TEST(ExpertCache, NoFloorHoldsALayerThatStepsDoNotComeByAnyMore) {
+  MemoryStore store({.slot_count = 6, .layer_floor = 1});
+  ASSERT_TRUE(store.Ask(3, {0, 1}).ok());
+  const auto steps = [&](int count) {
+    for (int step = 0; step < count; ++step) {
+      for (int layer = 0; layer < 3; ++layer) ASSERT_TRUE(store.Ask(layer, {step % 7, 7}).ok());
+    }
+  };
+  steps(5);
+  EXPECT_TRUE(store.Hits(3, 1));  // drafts may go on any time
+  steps(20);
+  EXPECT_FALSE(store.Hits(3, 1));
+}
+
 TEST(ExpertCache, FloorAskedForIsCutToWhatLeavesRoom) {
   // (6 slots - 1) / 3 other layers = 1, whatever was asked: 3 slots stay for any one layer.
   MemoryStore store({.slot_count = 6, .layer_floor = 2});
