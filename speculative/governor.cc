@@ -27,7 +27,7 @@ constexpr double kMuchCheaper = 0.8;
 // Of the chances seen before.
 constexpr double kTrialFade = 0.25;
 // The best that a size not known yet could promise, by what is known: less, and it is not tried.
-constexpr double kProbeGain = 1.25;
+constexpr double kProbeGain = 1.2;
 // The most that is hoped of a drafter.
 constexpr double kBestChance = 0.95;
 
@@ -96,10 +96,11 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
     }
   }
   NoteVerdict(sequences, best_rate);
-  const bool is_probe = !is_on_ && trial_steps_ == 0 && probe_rate > best_rate * kProbeGain;
+  const bool is_probe = trial_steps_ == 0 && probe_rate > best_rate * kProbeGain;
   for (size_t i = 0; i < candidates.size(); ++i) {
     Candidate& candidate = candidates[i];
-    if (!is_on_) candidate.check = is_probe ? probe_[i] : 0;
+    if (is_probe) candidate.check = probe_[i];
+    if (!is_probe && !is_on_) candidate.check = 0;
     if (is_on_) candidate.check = std::min(NearLength(candidate.check), candidate.room);
     candidate.draft = candidate.check;
   }
@@ -109,9 +110,8 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
 int Governor::NearLength(int best) const {
   const bool is_plain = checked_run_ == 0 ? plain_run_ < kPlainRun : checked_run_ >= checked_max_;
   if (is_plain) return 0;
-  if (checked_run_ % kLongerEvery == kLongerEvery / 4) return best + 1;
-  if (checked_run_ % kShorterEvery == kShorterEvery / 2) return (best + 1) / 2;
-  return best;
+  const bool is_shorter = checked_run_ % kShorterEvery >= kShorterEvery - kShorterRun;
+  return is_shorter ? (best + 1) / 2 : best;
 }
 
 // To the one whose next draft has the best chance; null when nobody has use for one.
@@ -228,13 +228,34 @@ void Governor::ObserveStep(const StepSample& sample) {
   if (cost_.IsKnown(sample.sequences)) {
     totals_.compared_ns += step_ns + draft_ns;
     totals_.won_ns -= draft_ns;
-    if (sample.checked > 0) {
-      totals_.won_ns += cost_.Ns(sample.sequences) * sample.tokens / sample.sequences - step_ns;
-    }
+    CompareWithNone(sample, step_ns);
   }
   NoteRun(sample, step_ns);
-  // Behind steps with drafts the cache holds what wrong drafts asked for.
-  if (sample.checked > 0 || plain_run_ == kPlainRun) cost_.Observe(sample.cost);
+  if (HasSettled(sample.cost.rows) || !cost_.IsKnown(sample.cost.rows)) cost_.Observe(sample.cost);
+}
+
+// What none would have taken between two runs of steps without drafts is the mean of what it took
+// before and after: in a cache that fills, what it took before says too much.
+void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
+  const double plain_ns = cost_.Ns(sample.sequences);
+  if (sample.checked > 0) {
+    const double none_ns = plain_ns * sample.tokens / sample.sequences;
+    totals_.won_ns += none_ns - step_ns;
+    none_ns_ += none_ns;
+    return;
+  }
+  if (plain_run_ == 0) plain_ns_before_ = plain_ns;
+  if (plain_run_ + 1 != kPlainRun) return;
+  totals_.won_ns += none_ns_ / 2 * (step_ns / plain_ns_before_ - 1);
+  none_ns_ = 0;
+}
+
+// Called for every step, in order.
+bool Governor::HasSettled(int rows) {
+  const bool is_alike = 2 * rows <= 3 * rows_before_ && 2 * rows_before_ <= 3 * rows;
+  alike_run_ = is_alike ? alike_run_ + 1 : 0;
+  rows_before_ = rows;
+  return alike_run_ >= kSettling;
 }
 
 // How many steps in a row are with drafts, or without.

@@ -25,10 +25,13 @@ namespace stoker {
 // Speculation is off, or on; it goes on when that promises `gain_to_start`, and off when it
 // promises less than none.
 //
+// What a step takes depends on what those before it left in the cache: behind steps with drafts it
+// is full of what wrong drafts asked for. So a step counts only behind kSettling others of about as
+// many rows, a half more or less, unless nothing is known of its size yet.
+//
 // On, a few steps are without drafts now and then, so that what the others are held against stays
-// true: kPlainRun after kCheckedRun, sooner at first. The last of them counts; before it the cache
-// is full of what wrong drafts asked for. Also, one in kLongerEvery steps has a draft more and one
-// in kShorterEvery half as many, so that a better length is found.
+// true: kPlainRun after kCheckedRun, sooner at first. Also, kShorterRun of kShorterEvery steps have
+// half as many drafts, so that a better length is found.
 //
 // Off, drafts of a drafter that costs nothing are compared with what comes, unchecked. One that
 // costs is asked now and then, for a few steps in a row, twice as rarely each time that does not
@@ -41,9 +44,10 @@ namespace stoker {
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
  public:
-  static constexpr int kCheckedRun = 128, kCheckedRunAtFirst = 4;  // steps with drafts in a row
-  static constexpr int kPlainRun = 3;                              // and without
-  static constexpr int kLongerEvery = 16, kShorterEvery = 32;
+  static constexpr int kCheckedRun = 128, kCheckedRunAtFirst = 12;  // steps with drafts in a row
+  static constexpr int kPlainRun = 4;                               // and without
+  static constexpr int kShorterEvery = 64, kShorterRun = 4;
+  static constexpr int kSettling = 2;
   static constexpr double kMemoryOfAll = 64;  // see Acceptance
   static constexpr ParameterRow kParameters[] = {
       {.name = "gain_to_start",
@@ -134,6 +138,8 @@ class Governor {
   bool CouldPay(int sequences) const;
   void BeginTrial();
   void ChargeTrial(const StepSample& sample);
+  void CompareWithNone(const StepSample& sample, double step_ns);
+  bool HasSettled(int rows);
   void NoteRun(const StepSample& sample, double step_ns);
   double Chance(const Candidate& candidate) const;
 
@@ -149,12 +155,16 @@ class Governor {
   bool is_on_ = false;
   int checked_run_ = 0;  // steps with drafts since the last one without, and the other way round
   int plain_run_ = kPlainRun;
+  int rows_before_ = 0;  // of the last step
+  int alike_run_ = 0;    // steps before the last of about as many
   int checked_max_ = kCheckedRunAtFirst;
   int64_t steps_to_trial_ = 0;
   bool has_tried_ = false;
   int trial_steps_ = 0;  // left of the running trial
   double trial_ns_ = 0;  // lost to drafts since it began, while off
   int64_t trial_interval_ = 0;
+  double none_ns_ = 0;          // of the tokens since the last run of steps without drafts
+  double plain_ns_before_ = 0;  // a step without, when the running one of them began
   Belief belief_;
   Totals totals_;
 };
