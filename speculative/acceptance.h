@@ -16,12 +16,14 @@ class Acceptance {
   static constexpr double kMemory = 24;
   explicit Acceptance(double memory = kMemory) : keep_(1 - 1 / memory) {}
 
-  // Of a draft of `drafted` tokens the first `accepted` were right.
+  // Of a draft of `drafted` tokens the first `accepted` were right. What was not seen of places
+  // further on fades all the same: it is of another part of the text.
   void Observe(int drafted, int accepted) {
+    Fade(keep_);
     for (int place = 0; place < std::min(drafted, accepted + 1); ++place) {
       Count& count = counts_[static_cast<size_t>(place)];
-      count.checked = count.checked * keep_ + 1;
-      count.right = count.right * keep_ + (place < accepted ? 1 : 0);
+      count.checked += 1;
+      count.right += place < accepted ? 1 : 0;
     }
   }
   void Forget() { counts_ = {}; }

@@ -244,10 +244,10 @@ void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
     none_ns_ += none_ns;
     return;
   }
-  if (plain_run_ == 0) plain_ns_before_ = plain_ns;
-  if (plain_run_ + 1 != kPlainRun) return;
-  totals_.won_ns += none_ns_ / 2 * (step_ns / plain_ns_before_ - 1);
-  none_ns_ = 0;
+  if (plain_run_ == 0) plain_ns_before_ = plain_ns / sample.sequences;
+  if (plain_run_ + 1 != kPlainRun || plain_ns_before_ == 0) return;
+  totals_.won_ns += none_ns_ / 2 * (step_ns / sample.sequences / plain_ns_before_ - 1);
+  none_ns_ = plain_ns_before_ = 0;
 }
 
 // Called for every step, in order.

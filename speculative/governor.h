@@ -164,7 +164,7 @@ class Governor {
   double trial_ns_ = 0;  // lost to drafts since it began, while off
   int64_t trial_interval_ = 0;
   double none_ns_ = 0;          // of the tokens since the last run of steps without drafts
-  double plain_ns_before_ = 0;  // a step without, when the running one of them began
+  double plain_ns_before_ = 0;  // a sequence's share of a step without, as the running one began
   Belief belief_;
   Totals totals_;
 };

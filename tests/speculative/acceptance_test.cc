@@ -33,6 +33,15 @@ TEST(Acceptance, TheRateFollowsAChangeOfText) {
   EXPECT_LT(acceptance.At(0, 0.5), 0.1);
 }
 
+// Its drafts are right now, but no second one is checked.
+TEST(Acceptance, WhatAPlaceFurtherOnWasLongAgoIsForgotten) {
+  Acceptance acceptance;
+  for (int i = 0; i < 100; ++i) acceptance.Observe(/*drafted=*/2, /*accepted=*/1);
+  ASSERT_LT(acceptance.At(1, 0.5), 0.1);
+  for (int i = 0; i < 200; ++i) acceptance.Observe(/*drafted=*/1, /*accepted=*/1);
+  EXPECT_GT(acceptance.At(1, 0.5), 0.9);
+}
+
 TEST(Acceptance, ASequenceLeansOnTheOthersAsLongAsItHasSeenLittle) {
   Acceptance all, mine;
   for (int i = 0; i < 200; ++i) all.Observe(1, 1);

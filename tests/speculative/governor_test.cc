@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <random>
 #include <vector>
@@ -390,6 +391,20 @@ TEST(Governor, CountsWhatWasWonAgainstNoDrafts) {
   const Governor::Totals& totals = run.governor().totals();
   EXPECT_GT(totals.won_ns, totals.step_ns);  // more than twice as fast
   EXPECT_EQ(totals.steps, 1000u);
+}
+
+TEST(Governor, WhatWasWonIsANumberThoughNoStepWithoutDraftsCameFirst) {
+  Governor::Options options = Options(1);
+  options.fixed_length = 1;
+  Governor governor(options);
+  for (int i = 0; i < 4; ++i) {
+    governor.ObserveStep(
+        {.cost = {.rows = 2, .compute_ns = 1000}, .sequences = 1, .tokens = 2, .checked = 1});
+  }
+  for (int i = 0; i < 8; ++i) {  // the last tokens of a text, with no room for drafts
+    governor.ObserveStep({.cost = {.rows = 1, .compute_ns = 900}, .sequences = 1, .tokens = 1});
+  }
+  EXPECT_TRUE(std::isfinite(governor.totals().won_ns));
 }
 
 TEST(Governor, WhatACacheThatFillsSavesIsNotCountedAsWon) {
