@@ -231,7 +231,10 @@ void Governor::ObserveStep(const StepSample& sample) {
     CompareWithNone(sample, step_ns);
   }
   NoteRun(sample, step_ns);
-  if (HasSettled(sample.cost.rows) || !cost_.IsKnown(sample.cost.rows)) cost_.Observe(sample.cost);
+  const bool is_dearer = sample.checked > 0 && step_ns > cost_.Ns(sample.cost.rows);
+  if (HasSettled(sample.cost.rows) || !cost_.IsKnown(sample.cost.rows) || is_dearer) {
+    cost_.Observe(sample.cost);
+  }
 }
 
 // What none would have taken between two runs of steps without drafts is the mean of what it took

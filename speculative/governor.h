@@ -27,7 +27,8 @@ namespace stoker {
 //
 // What a step takes depends on what those before it left in the cache: behind steps with drafts it
 // is full of what wrong drafts asked for. So a step counts only behind kSettling others of about as
-// many rows, a half more or less, unless nothing is known of its size yet.
+// many rows, a half more or less, unless nothing is known of its size yet; or where one with drafts
+// took longer than was thought, so that a few cheap ones do not turn drafts on.
 //
 // On, a few steps are without drafts now and then, so that what the others are held against stays
 // true: kPlainRun after kCheckedRun, sooner at first. Also, kShorterRun of kShorterEvery steps have
