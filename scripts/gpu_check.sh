@@ -5,14 +5,14 @@
 #   scripts/gpu_check.sh --pack
 #
 # Stages, in order; all of them when none is named:
-#   build     programs and tests, unless build/gpu-pack holds them already
+#   build     programs and tests in build/gpu (or $STOKER_BUILD), unless build/gpu-pack holds them
 #   test      every test of the device and of its kernels
 #   exact     the shipped model's logits on the GPU, over budgets and placements, against the CPU's
 #   sanitize  compute-sanitizer (memcheck, racecheck) over the smaller kernel tests
 #   links     what the links give, alone and together
 #   resident  a 30B-A3B model, all in VRAM: prompt and decode beside the memory's ceiling
 #   budget    the same with 75, 50 and 25 % of its experts in VRAM, the rest in RAM
-#   slice     DeepSeek-V3's layers in 24 GB of VRAM and 16 GB of RAM, the rest on the drive
+#   slice     DeepSeek-V3's layers in 24 GB of VRAM and 6 GB of RAM, the rest on the drive
 #   report    the tables, from what the stages left
 # Results go to bench/results/<gpu>/ (or DIR), one JSON file a measurement and README.md. --pack
 # builds here, for a machine without compilers or packages, and gathers programs, tests and
@@ -28,10 +28,12 @@ stages=()
 all_stages=(build test exact sanitize links resident budget slice report)
 resident_model=(qwen3moe-9g --layers 48 --vocab 151936)
 slice_model=(deepseek3-slice --layers 6)
-slice_budgets=(--vram 24G --ram 16G)
+# So little RAM that a third of what is not in VRAM stays on the drive.
+slice_budgets=(--vram 24G --ram 6G)
 tokens=(-p 512 -n 64 -r 3)
 
 pack=build/gpu-pack
+build=${STOKER_BUILD:-build/gpu}
 test_programs=(device_contract_test device_attend_rows_test device_embed_rows_test
   device_expert_group_test device_finish_heads_test device_finish_latent_test
   device_gate_rows_test device_group_pairs_test device_head_product_test device_log_sum_exp_test
@@ -47,16 +49,16 @@ program() {
   if [[ -x $pack/bin/$1 ]]; then
     echo "$pack/bin/$1"
   else
-    find build/gpu -type f -name "$1" -perm -u+x | head -1
+    find "$build" -type f -name "$1" -perm -u+x | head -1
   fi
 }
 
 build_tree() {
   local architectures=$1
   shift
-  cmake -S . -B build/gpu -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release \
+  cmake -S . -B "$build" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Release \
     -DSTOKER_CUDA="$stoker_cuda" -DSTOKER_CUDA_ARCHITECTURES="$architectures" >&2
-  cmake --build build/gpu --target stoker make_model "${test_programs[@]}" "$@" >&2
+  cmake --build "$build" --target stoker make_model "${test_programs[@]}" "$@" >&2
 }
 
 # Programs and the libraries that a bare machine lacks; the C library stays the machine's own.
@@ -67,7 +69,7 @@ make_pack() {
   mkdir -p "$pack/bin" "$pack/lib"
   local name path
   for name in stoker make_model "${test_programs[@]}"; do
-    path=$(find build/gpu -type f -name "$name" -perm -u+x | head -1)
+    path=$(find "$build" -type f -name "$name" -perm -u+x | head -1)
     strip -o "$pack/bin/$name" "$path"
     ldd "$path" | awk '$3 ~ /^\// {print $3}'
   done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' |
@@ -81,7 +83,7 @@ stage_build() {
   elif [[ $device == cuda ]]; then
     stoker_cuda=ON build_tree native
   else
-    stoker_cuda=AUTO build_tree 90
+    stoker_cuda=AUTO build_tree 80
   fi
 }
 
@@ -101,9 +103,10 @@ stage_test() {
 }
 
 stage_exact() {
-  local stoker model=models/moe-27m.q4_k.gguf ids count=0 flags
+  local stoker model=models/moe-27m.q4_k.gguf ids some count=0 flags
   stoker=$(program stoker)
   ids=$(seq -s ' ' 3 7 300)
+  some=$(vram_for_share "$model" 40)
   "$stoker" logits -m "$model" --ids "$ids" --device cpu -o "$scratch/cpu.safetensors"
   while read -r flags; do
     # shellcheck disable=SC2086
@@ -114,13 +117,13 @@ stage_exact() {
       return 1
     }
     count=$((count + 1))
-  done <<'FLAGS'
+  done <<FLAGS
 --vram auto --ram auto --place gpu
 --vram auto --ram min --place gpu --chunk 1
 --vram min --ram min --place cpu
---vram 24M --ram min --place auto --chunk 7
---vram 24M --ram min --place copy
---vram 24M --ram auto --place auto --policy lfu
+--vram $some --ram min --place auto --chunk 7
+--vram $some --ram min --place copy
+--vram $some --ram auto --place auto --policy lfu
 FLAGS
   echo "{\"runs\": $count, \"same_bits\": true}" >"$out/exact.json"
 }
@@ -128,6 +131,10 @@ FLAGS
 stage_sanitize() {
   local name tool
   [[ $device == cuda ]] || return 0
+  command -v compute-sanitizer >/dev/null || {
+    say "FAILED: there is no compute-sanitizer here; it comes with the CUDA toolkit"
+    return 1
+  }
   for name in "${sanitized_programs[@]}"; do
     for tool in memcheck racecheck; do
       say "compute-sanitizer $tool: $name"
