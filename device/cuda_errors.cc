@@ -40,7 +40,7 @@ absl::Status CudaFailure(int error, std::string_view operation) {
     case cudaErrorUnsupportedPtxVersion:
       return absl::FailedPreconditionError(
           fmt::format("{}; this build has no kernels for this GPU. Build for it (cmake "
-                      "-DCMAKE_CUDA_ARCHITECTURES=native), update the driver, or use --device cpu",
+                      "-DSTOKER_CUDA_ARCHITECTURES=native), update the driver, or use --device cpu",
                       what));
     default:
       return absl::InternalError(fmt::format(

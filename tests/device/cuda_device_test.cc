@@ -321,7 +321,7 @@ TEST(CudaFailure, SaysWhatCanBeDone) {
       "mistake in this program or a driver that does not fit it. Start again, or use --device "
       "cpu");
   EXPECT_TRUE(absl::IsFailedPrecondition(CudaFailure(cudaErrorNoKernelImageForDevice, "x")));
-  EXPECT_THAT(text(cudaErrorNoKernelImageForDevice), HasSubstr("CMAKE_CUDA_ARCHITECTURES"));
+  EXPECT_THAT(text(cudaErrorNoKernelImageForDevice), HasSubstr("STOKER_CUDA_ARCHITECTURES"));
   for (const int error : {cudaErrorDevicesUnavailable, cudaErrorECCUncorrectable,
                           cudaErrorNvlinkUncorrectable, cudaErrorUnknown}) {
     EXPECT_TRUE(absl::IsUnavailable(CudaFailure(error, "x")));
