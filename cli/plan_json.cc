@@ -53,6 +53,7 @@ ordered_json PlanJson(const MemoryPlan& plan) {
           {"tokenizer_bytes", plan.tokenizer_bytes},
           {"trace_bytes", plan.trace_bytes},
           {"profile_bytes", plan.profile_bytes},
+          {"prefetch_bytes", plan.prefetch_bytes},
           {"process_bytes", plan.process_bytes},
           {"slot_bytes", plan.cache.arena_bytes},
           {"staging_bytes", plan.cache.staging_bytes},

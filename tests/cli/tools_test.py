@@ -90,8 +90,11 @@ class InspectTest(CliTest):
     def test_plan_as_json_adds_up(self):
         (plan,) = self.records("inspect", "--plan", "--json", *SMALL)
         self.assertIsNone(plan["device"])
-        parts = ("trunk", "embedding", "kv", "workspace", "reader", "tokenizer", "trace", "process",
-                 "slot", "staging", "table")
+        parts = ("trunk", "embedding", "kv", "workspace", "reader", "draft", "tokenizer", "trace",
+                 "profile", "prefetch", "process", "slot", "staging", "table")
+        self.assertEqual(sum(plan[f"{p}_bytes"] for p in parts), plan["total_bytes"])
+        (plan,) = self.records("inspect", "--plan", "--json", *SMALL, "--prefetch", "lookahead")
+        self.assertGreater(plan["prefetch_bytes"], 0)
         self.assertEqual(sum(plan[f"{p}_bytes"] for p in parts), plan["total_bytes"])
         (plan,) = self.records("inspect", "--plan", "--json", *SMALL, *MODELLED)
         device = plan["device"]
