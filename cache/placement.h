@@ -25,7 +25,7 @@ struct LinkRates {
   double copy_out = 0;  // device to host
   double host_beside_copy = 0;
   double copy_beside_host = 0;
-  double device = 0;  // computed by the device, for one row
+  double device = 0;  // computed by the device, for one row: what its memory carries
   double drive = 0;   // read from files
 };
 

@@ -24,7 +24,7 @@ namespace {
 
 // What was queued, for errors that come later.
 struct Work {
-  enum class Kind : uint8_t { kNone, kKernel, kCopyIn, kCopyOut, kRepeat };
+  enum class Kind : uint8_t { kNone, kKernel, kCopyIn, kCopyOut, kCopyWithin, kRepeat };
   Kind kind = Kind::kNone;
   std::string_view name;  // of a kernel; of the last kernel of a recording
   size_t bytes = 0;       // of a copy
@@ -35,7 +35,10 @@ struct Work {
     if (kind == Kind::kRepeat) {
       return fmt::format("repeat of {} recorded kernels, the last {}", launches, name);
     }
-    return fmt::format("copy {} of {} bytes", kind == Kind::kCopyIn ? "in" : "out", bytes);
+    const std::string_view way = kind == Kind::kCopyIn    ? "in"
+                                 : kind == Kind::kCopyOut ? "out"
+                                                          : "within";
+    return fmt::format("copy {} of {} bytes", way, bytes);
   }
 };
 
@@ -79,6 +82,7 @@ class CudaDevice final : public Device {
   void Unpin(absl::Span<std::byte> host) override;
   void CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) override;
   void CopyOut(Stream stream, std::byte* host, const std::byte* device, size_t bytes) override;
+  void CopyWithin(Stream stream, std::byte* to, const std::byte* from, size_t bytes) override;
   void Launch(Stream stream, const KernelCall& call) override;
   DeviceEvent Record(Stream stream) override;
   void WaitFor(Stream stream, DeviceEvent event) override;
@@ -289,6 +293,15 @@ void CudaDevice::CopyOut(Stream stream, std::byte* host, const std::byte* device
   ++counts_.copies_out;
   counts_.copied_out_bytes += bytes;
   CountHost(host, bytes);
+}
+
+void CudaDevice::CopyWithin(Stream stream, std::byte* to, const std::byte* from, size_t bytes) {
+  if (bytes == 0 || !CanQueue()) return;
+  const cudaError_t error =
+      cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, QueueOf(stream).stream);
+  Note(error, {.kind = Work::Kind::kCopyWithin, .bytes = bytes});
+  ++counts_.copies_within;
+  counts_.copied_within_bytes += bytes;
 }
 
 void CudaDevice::Launch(Stream stream, const KernelCall& call) {

@@ -79,9 +79,11 @@ class Device {
   virtual absl::Status Pin(absl::Span<std::byte> host) = 0;
   virtual void Unpin(absl::Span<std::byte> host) = 0;
 
-  // Either copy may go to any stream: order is the stream's.
+  // Any copy may go to any stream: order is the stream's.
   virtual void CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) = 0;
   virtual void CopyOut(Stream stream, std::byte* host, const std::byte* device, size_t bytes) = 0;
+  // Within device memory; the places do not overlap.
+  virtual void CopyWithin(Stream stream, std::byte* to, const std::byte* from, size_t bytes) = 0;
   virtual void Launch(Stream stream, const KernelCall& call) = 0;
 
   // Marks the present end of a stream. At most kEventsMax marks of a stream are unfinished: the

@@ -9,6 +9,8 @@ DeviceCounts DeviceCounts::WorkSince(const DeviceCounts& before) const {
   work.copied_in_bytes = copied_in_bytes - before.copied_in_bytes;
   work.copies_out = copies_out - before.copies_out;
   work.copied_out_bytes = copied_out_bytes - before.copied_out_bytes;
+  work.copies_within = copies_within - before.copies_within;
+  work.copied_within_bytes = copied_within_bytes - before.copied_within_bytes;
   work.unpinned_copies = unpinned_copies - before.unpinned_copies;
   work.launches = launches - before.launches;
   return work;
@@ -19,6 +21,8 @@ void DeviceCounts::AddWork(const DeviceCounts& work) {
   copied_in_bytes += work.copied_in_bytes;
   copies_out += work.copies_out;
   copied_out_bytes += work.copied_out_bytes;
+  copies_within += work.copies_within;
+  copied_within_bytes += work.copied_within_bytes;
   unpinned_copies += work.unpinned_copies;
   launches += work.launches;
 }
@@ -30,6 +34,8 @@ void DeviceCounts::Report(CounterVisitor& visitor) const {
   visitor.Counter("device_copied_in_bytes", copied_in_bytes);
   visitor.Counter("device_copies_out", copies_out);
   visitor.Counter("device_copied_out_bytes", copied_out_bytes);
+  visitor.Counter("device_copies_within", copies_within);
+  visitor.Counter("device_copied_within_bytes", copied_within_bytes);
   visitor.Counter("device_unpinned_copies", unpinned_copies);
   visitor.Counter("device_launches", launches);
   visitor.Counter("device_repeats", repeats);

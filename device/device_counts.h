@@ -14,6 +14,8 @@ struct DeviceCounts {
   uint64_t copied_in_bytes = 0;
   uint64_t copies_out = 0;
   uint64_t copied_out_bytes = 0;
+  uint64_t copies_within = 0;
+  uint64_t copied_within_bytes = 0;
   uint64_t unpinned_copies = 0;  // with host memory that was not pinned: those hold up the host
   uint64_t launches = 0;
   uint64_t repeats = 0;  // of recordings; what they hold is counted above as well

@@ -176,6 +176,8 @@ int64_t ModelledDevice::DurationNs(const Operation& operation, int64_t launch_ns
       return TimeNs(rates.copy_ns, operation.bytes, rates.copy_in_bytes_per_second);
     case Operation::Kind::kCopyOut:
       return TimeNs(rates.copy_ns, operation.bytes, rates.copy_out_bytes_per_second);
+    case Operation::Kind::kCopyWithin:
+      return TimeNs(launch_ns, 2 * operation.bytes, rates.memory_bytes_per_second);
     case Operation::Kind::kKernel:
       return TimeNs(launch_ns, operation.call.touched_bytes, rates.memory_bytes_per_second);
   }
@@ -186,31 +188,44 @@ void ModelledDevice::CountHost(const std::byte* host, size_t bytes) {
   counts_.unpinned_copies += pinned_.Contains(host, bytes) ? 0 : 1;
 }
 
-void ModelledDevice::Copy(Stream stream, Operation::Kind kind, std::byte* to, const std::byte* from,
-                          size_t bytes) {
-  if (bytes == 0) return;
-  const bool is_in = kind == Operation::Kind::kCopyIn;
-  CHECK(IsTaken(is_in ? to : from, bytes));
+ModelledDevice::Operation* ModelledDevice::Copy(Stream stream, Operation::Kind kind, std::byte* to,
+                                                const std::byte* from, size_t bytes) {
   Operation copy;
   copy.kind = kind;
   copy.bytes = bytes;
-  Operation* operation = Asked(stream, kind, DurationNs(copy, 0));
-  if (operation == nullptr) return;
+  Operation* operation = Asked(stream, kind, DurationNs(copy, options_.rates.launch_ns));
+  if (operation == nullptr) return nullptr;
   operation->to = to;
   operation->from = from;
   operation->bytes = bytes;
-  ++(is_in ? counts_.copies_in : counts_.copies_out);
-  (is_in ? counts_.copied_in_bytes : counts_.copied_out_bytes) += bytes;
-  CountHost(is_in ? from : to, bytes);
+  return operation;
 }
 
 void ModelledDevice::CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) {
-  Copy(stream, Operation::Kind::kCopyIn, device, host, bytes);
+  if (bytes == 0) return;
+  CHECK(IsTaken(device, bytes));
+  if (Copy(stream, Operation::Kind::kCopyIn, device, host, bytes) == nullptr) return;
+  ++counts_.copies_in;
+  counts_.copied_in_bytes += bytes;
+  CountHost(host, bytes);
 }
 
 void ModelledDevice::CopyOut(Stream stream, std::byte* host, const std::byte* device,
                              size_t bytes) {
-  Copy(stream, Operation::Kind::kCopyOut, host, device, bytes);
+  if (bytes == 0) return;
+  CHECK(IsTaken(device, bytes));
+  if (Copy(stream, Operation::Kind::kCopyOut, host, device, bytes) == nullptr) return;
+  ++counts_.copies_out;
+  counts_.copied_out_bytes += bytes;
+  CountHost(host, bytes);
+}
+
+void ModelledDevice::CopyWithin(Stream stream, std::byte* to, const std::byte* from, size_t bytes) {
+  if (bytes == 0) return;
+  CHECK(IsTaken(to, bytes) && IsTaken(from, bytes));
+  if (Copy(stream, Operation::Kind::kCopyWithin, to, from, bytes) == nullptr) return;
+  ++counts_.copies_within;
+  counts_.copied_within_bytes += bytes;
 }
 
 void ModelledDevice::Launch(Stream stream, const KernelCall& call) {
@@ -337,6 +352,22 @@ void ModelledDevice::RunDue(int64_t now_ns) {
   }
 }
 
+std::string ModelledDevice::NameOf(const Operation& operation) {
+  switch (operation.kind) {
+    case Operation::Kind::kWait:
+      return "wait";
+    case Operation::Kind::kCopyIn:
+      return fmt::format("copy in of {} bytes", operation.bytes);
+    case Operation::Kind::kCopyOut:
+      return fmt::format("copy out of {} bytes", operation.bytes);
+    case Operation::Kind::kCopyWithin:
+      return fmt::format("copy within of {} bytes", operation.bytes);
+    case Operation::Kind::kKernel:
+      return fmt::format("kernel {}", operation.call.name);
+  }
+  return "";
+}
+
 void ModelledDevice::Perform(const Operation& operation) {
   using Kind = Operation::Kind;
   if (options_.modelled_times_only && !operation.is_to_fail) return;
@@ -346,6 +377,7 @@ void ModelledDevice::Perform(const Operation& operation) {
       return;
     case Kind::kCopyIn:
     case Kind::kCopyOut:
+    case Kind::kCopyWithin:
       if (operation.is_to_fail) break;
       std::memcpy(operation.to, operation.from, operation.bytes);
       return;
@@ -354,11 +386,7 @@ void ModelledDevice::Perform(const Operation& operation) {
       error = operation.call.run(operation.call.args, nullptr);
       if (error == 0) return;
   }
-  const std::string what =
-      operation.kind == Kind::kKernel
-          ? fmt::format("kernel {}", operation.call.name)
-          : fmt::format("copy {} of {} bytes", operation.kind == Kind::kCopyIn ? "in" : "out",
-                        operation.bytes);
+  const std::string what = NameOf(operation);
   status_ = absl::InternalError(
       error != 0 ? fmt::format("modelled GPU: {} failed with error {}; its arguments are likely "
                                "ones that it cannot work on. Run with --device cpu instead",

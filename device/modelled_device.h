@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,12 +23,13 @@ namespace stoker {
 //     end   = start + latency + bytes / rate
 //
 // (a kernel: launch_ns, or repeat_ns behind another of the same recording, and the touched bytes at
-// the memory's rate; a copy: copy_ns and the rate of its direction). Streams run side by side and
-// do not slow each other. What an operation does is done when its end has come by the clock and
-// somebody asks (Await, IsDone), never earlier, in the order of the ends over all streams, then of
-// queueing. So a wait that was forgotten, a source overwritten before its copy was done, or a
-// result read too early gives wrong bits, here as on a GPU. Kernels and copies run on the thread
-// that asks; the time this takes is the host's, and the model knows nothing of it.
+// the memory's rate, and so a copy within the device, which touches each byte twice; another copy:
+// copy_ns and the rate of its direction). Streams run side by side and do not slow each other. What
+// an operation does is done when its end has come by the clock and somebody asks (Await, IsDone),
+// never earlier, in the order of the ends over all streams, then of queueing. So a wait that was
+// forgotten, a source overwritten before its copy was done, or a result read too early gives wrong
+// bits, here as on a GPU. Kernels and copies run on the thread that asks; the time this takes is
+// the host's, and the model knows nothing of it.
 //
 // On a virtual clock Await moves the clock; on the real one it sleeps. A stream holds
 // kOperationsMax operations; when it is full, queueing waits for its oldest. Reaching outside of
@@ -45,6 +47,7 @@ class ModelledDevice final : public Device {
   void Unpin(absl::Span<std::byte> host) override;
   void CopyIn(Stream stream, std::byte* device, const std::byte* host, size_t bytes) override;
   void CopyOut(Stream stream, std::byte* host, const std::byte* device, size_t bytes) override;
+  void CopyWithin(Stream stream, std::byte* to, const std::byte* from, size_t bytes) override;
   void Launch(Stream stream, const KernelCall& call) override;
   DeviceEvent Record(Stream stream) override;
   void WaitFor(Stream stream, DeviceEvent event) override;
@@ -71,7 +74,7 @@ class ModelledDevice final : public Device {
       const DeviceOptions& options, Clock* clock);
 
   struct Operation {
-    enum class Kind : uint8_t { kCopyIn, kCopyOut, kKernel, kWait };
+    enum class Kind : uint8_t { kCopyIn, kCopyOut, kCopyWithin, kKernel, kWait };
     Kind kind;
     int64_t end_ns;
     uint64_t serial;  // over all streams, in order of queueing
@@ -116,13 +119,15 @@ class ModelledDevice final : public Device {
   Operation* Queued(Stream stream, Operation::Kind kind, int64_t duration_ns);
   // As Queued, for what the host asks; in the recording while one is made.
   Operation* Asked(Stream stream, Operation::Kind kind, int64_t duration_ns);
-  void Copy(Stream stream, Operation::Kind kind, std::byte* to, const std::byte* from,
-            size_t bytes);
+  // Null when the device has failed.
+  Operation* Copy(Stream stream, Operation::Kind kind, std::byte* to, const std::byte* from,
+                  size_t bytes);
   int64_t DurationNs(const Operation& operation, int64_t launch_ns) const;
   void CountHost(const std::byte* host, size_t bytes);
   // Does all that ends until `now_ns`.
   void RunDue(int64_t now_ns);
   void Perform(const Operation& operation);
+  static std::string NameOf(const Operation& operation);  // for errors
   // Waits until all that is queued is done.
   void Drain();
   bool IsTaken(const std::byte* device, size_t bytes) const;

@@ -11,9 +11,12 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kDevicePieces = 8;
+// Copied from and to within the device, memory allowing: several times the largest caches of GPUs.
+constexpr uint64_t kWithinBytes = uint64_t{512} << 20;
+constexpr uint64_t kWithinPieceBytes = uint64_t{32} << 20;
 constexpr uint64_t kDrivePlaces = 4;  // whole-expert reads keep a drive busy at a depth of 1 to 4
 constexpr int64_t kMs = 1'000'000;
-// Six measurements.
+// Seven measurements.
 constexpr TrafficTime kProbeTime = {.warm_ns = 5 * kMs, .least_ns = 25 * kMs, .most_ns = 150 * kMs};
 
 uint64_t WholePages(uint64_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
@@ -68,8 +71,13 @@ absl::Status LinkSet::TakeMemory(const LinkParts& parts) {
   if (device_ == nullptr) return absl::OkStatus();
   RETURN_IF_ERROR(device_->Pin(host_.span()));
   is_pinned_ = true;
-  const uint64_t pieces = std::clamp<uint64_t>(parts.device_bytes / piece_bytes, 1, kDevicePieces);
-  ASSIGN_OR_RETURN(on_device_, device_->Take(pieces * piece_bytes));
+  uint64_t device_bytes =
+      std::clamp<uint64_t>(parts.device_bytes / piece_bytes, 1, kDevicePieces) * piece_bytes;
+  if (parts.device_rate == 0) {
+    const uint64_t within_bytes = std::min(parts.device_bytes, kWithinBytes);
+    device_bytes = std::max(device_bytes, within_bytes / kPageBytes * kPageBytes);
+  }
+  ASSIGN_OR_RETURN(on_device_, device_->Take(device_bytes));
   return absl::OkStatus();
 }
 
@@ -80,15 +88,24 @@ absl::Status LinkSet::MakeTraffic(const LinkParts& parts) {
     drive_ = MakeDriveTraffic({.reader = parts.reader, .experts = parts.experts, .target = read_});
   }
   if (device_ == nullptr) return absl::OkStatus();
+  const absl::Span<std::byte> on_device(on_device_.data(), on_device_.bytes());
   CopyTrafficOptions copies = {.device = device_,
                                .stream = Stream::kCopyIn,
-                               .host = weights_,
-                               .on_device = {on_device_.data(), on_device_.bytes()},
+                               .from = weights_,
+                               .to = on_device,
                                .piece_bytes = PieceBytes(parts.shape)};
   copy_in_ = MakeCopyTraffic(copies);
   copies.stream = Stream::kCopyOut;
-  copies.host = copied_out_;
+  copies.from = on_device;
+  copies.to = copied_out_;
   copy_out_ = MakeCopyTraffic(copies);
+  if (parts.device_rate > 0) return absl::OkStatus();
+  const uint64_t half_bytes = on_device.size() / 2;
+  copies.stream = Stream::kCompute;
+  copies.from = on_device.first(half_bytes);
+  copies.to = on_device.last(half_bytes);
+  copies.piece_bytes = std::min(half_bytes, kWithinPieceBytes);
+  copy_within_ = MakeCopyTraffic(copies);
   return absl::OkStatus();
 }
 
@@ -105,6 +122,8 @@ absl::StatusOr<LinkRates> ProbeLinks(const LinkParts& parts) {
   ASSIGN_OR_RETURN(rates.host_row, alone(links->many_rows()));
   ASSIGN_OR_RETURN(rates.copy_in, alone(links->copy_in()));
   ASSIGN_OR_RETURN(rates.copy_out, alone(links->copy_out()));
+  ASSIGN_OR_RETURN(rates.device, alone(links->copy_within()));
+  if (parts.device_rate > 0) rates.device = parts.device_rate;
   // A drive that fails a read now is not known to fail the retry of a step: no rate, no error.
   rates.drive = alone(links->drive()).value_or(0);
   if (links->copy_in() == nullptr) return rates;

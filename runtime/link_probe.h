@@ -22,6 +22,8 @@ struct LinkParts {
   // hold is needed for rates of memory.
   uint64_t host_bytes = 0;
   uint64_t device_bytes = 0;
+  // Of the device's memory, where it is set and not to be measured (a modelled one's); else 0.
+  double device_rate = 0;
 };
 
 // The shape of a model's experts: that of the first layer that has any. Requires one.
@@ -44,6 +46,7 @@ class LinkSet {
   Traffic* many_rows() const { return many_rows_.get(); }
   Traffic* copy_in() const { return copy_in_.get(); }
   Traffic* copy_out() const { return copy_out_.get(); }
+  Traffic* copy_within() const { return copy_within_.get(); }
   Traffic* drive() const { return drive_.get(); }
 
  private:
@@ -59,12 +62,12 @@ class LinkSet {
   absl::Span<std::byte> weights_;
   absl::Span<std::byte> copied_out_;
   absl::Span<std::byte> read_;
-  std::unique_ptr<Traffic> one_row_, many_rows_, copy_in_, copy_out_, drive_;
+  std::unique_ptr<Traffic> one_row_, many_rows_, copy_in_, copy_out_, copy_within_, drive_;
 };
 
-// The rates of all links, in about 200 ms where they are fast enough for that and a second where
-// they are not. LinkRates::device is left 0, and the drive's when a read failed. The device's
-// error when it has failed.
+// The rates of all links, in about 250 ms where they are fast enough for that and a second where
+// they are not. LinkRates::device is that of the device's memory, by which one row is bound. The
+// drive's is left 0 when a read failed. The device's error when it has failed.
 absl::StatusOr<LinkRates> ProbeLinks(const LinkParts& parts);
 
 }  // namespace stoker

@@ -21,7 +21,7 @@ namespace {
 
 // Several times the largest last-level caches in use.
 constexpr uint64_t kHostBytes = uint64_t{512} << 20;
-constexpr uint64_t kDeviceBytes = uint64_t{64} << 20;
+constexpr uint64_t kDeviceBytes = uint64_t{512} << 20;
 constexpr int64_t kMs = 1'000'000;
 constexpr TrafficTime kSurveyTime = {
     .warm_ns = 50 * kMs, .least_ns = 400 * kMs, .most_ns = 2'000 * kMs};
@@ -76,7 +76,16 @@ absl::Status MeasureRows(absl::Span<const NamedTraffic> links, const Clock& cloc
   return absl::OkStatus();
 }
 
-absl::Status MeasureAll(const LinkSet& links, const Clock& clock, LinkSurvey& survey) {
+absl::Status MeasureDeviceMemory(const LinkSet& links, double set_rate, const Clock& clock,
+                                 LinkSurvey& survey) {
+  const NamedTraffic within = {"memory of the device", links.copy_within(), "no device"};
+  if (set_rate == 0) return MeasureRows({&within, 1}, clock, survey);
+  survey.rows.push_back({.link = std::string(within.name), .rate = set_rate});
+  return absl::OkStatus();
+}
+
+absl::Status MeasureAll(const LinkSet& links, double device_rate, const Clock& clock,
+                        LinkSurvey& survey) {
   const NamedTraffic one = {"experts by the processor, 1 row", links.one_row(), ""};
   const NamedTraffic many = {"experts by the processor, 32 rows", links.many_rows(), ""};
   const NamedTraffic in = {"copies to the device", links.copy_in(), "no device"};
@@ -86,6 +95,7 @@ absl::Status MeasureAll(const LinkSet& links, const Clock& clock, LinkSurvey& su
   for (const NamedTraffic& link : {one, many, in, out, drive}) {
     RETURN_IF_ERROR(MeasureRows({&link, 1}, clock, survey));
   }
+  RETURN_IF_ERROR(MeasureDeviceMemory(links, device_rate, clock, survey));
   RETURN_IF_ERROR(MeasureRows({in, one}, clock, survey));
   RETURN_IF_ERROR(MeasureRows({in, out}, clock, survey));
   RETURN_IF_ERROR(MeasureRows({drive, in}, clock, survey));
@@ -123,32 +133,57 @@ absl::StatusOr<ModelParts> OpenModel(const EngineOptions& options) {
   return model;
 }
 
+// All that links are measured with.
+struct Machine {
+  const Ops* ops = nullptr;
+  ModelParts model;
+  ChosenDevice chosen;
+  std::unique_ptr<ThreadTeam> team;
+  RealClock clock;
+
+  LinkParts parts() const {
+    return {.ops = ops,
+            .team = team.get(),
+            .clock = &clock,
+            .shape = model.shape,
+            .device = chosen.device.get(),
+            .reader = model.reader.get(),
+            .experts = &model.experts,
+            .host_bytes = std::min(kHostBytes, ReadMemoryLimits().available_bytes / 4),
+            .device_bytes = kDeviceBytes,
+            .device_rate = chosen.memory_rate};
+  }
+};
+
+absl::StatusOr<Machine> OpenMachine(const EngineOptions& options) {
+  Machine machine;
+  ASSIGN_OR_RETURN(machine.ops, SelectOps(options.isa));
+  ASSIGN_OR_RETURN(machine.model, OpenModel(options));
+  ASSIGN_OR_RETURN(machine.chosen, ChooseDevice(options));
+  machine.team = std::make_unique<ThreadTeam>(TeamOptions(ReadTopology(), options.threads));
+  return machine;
+}
+
 }  // namespace
 
 absl::StatusOr<LinkSurvey> SurveyLinks(const EngineOptions& options) {
-  ASSIGN_OR_RETURN(const Ops* ops, SelectOps(options.isa));
-  ASSIGN_OR_RETURN(const ModelParts model, OpenModel(options));
-  ASSIGN_OR_RETURN(const ChosenDevice chosen, ChooseDevice(options));
-  ThreadTeam team(TeamOptions(ReadTopology(), options.threads));
-  const RealClock clock;
-  LinkParts parts = {.ops = ops,
-                     .team = &team,
-                     .clock = &clock,
-                     .shape = model.shape,
-                     .device = chosen.device.get(),
-                     .reader = model.reader.get(),
-                     .experts = &model.experts};
-  parts.host_bytes = std::min(kHostBytes, ReadMemoryLimits().available_bytes / 4);
-  parts.device_bytes = kDeviceBytes;
+  ASSIGN_OR_RETURN(const Machine machine, OpenMachine(options));
+  const LinkParts parts = machine.parts();
   ASSIGN_OR_RETURN(const std::unique_ptr<LinkSet> links, LinkSet::Create(parts));
-  LinkSurvey survey = {.isa = std::string(ops->name),
-                       .threads = team.thread_count(),
-                       .io = model.reader != nullptr ? std::string(model.reader->name()) : "none",
-                       .device = DescribeDevice(chosen.device.get()),
-                       .experts = Describe(model.shape)};
-  RETURN_IF_ERROR(MeasureAll(*links, clock, survey));
-  if (model.reader != nullptr) survey.notice = model.reader->notice();
+  const BlockReader* const reader = parts.reader;
+  LinkSurvey survey = {.isa = std::string(machine.ops->name),
+                       .threads = machine.team->thread_count(),
+                       .io = reader != nullptr ? std::string(reader->name()) : "none",
+                       .device = DescribeDevice(parts.device),
+                       .experts = Describe(parts.shape)};
+  RETURN_IF_ERROR(MeasureAll(*links, parts.device_rate, machine.clock, survey));
+  if (reader != nullptr) survey.notice = reader->notice();
   return survey;
+}
+
+absl::StatusOr<LinkRates> RatesOfLinks(const EngineOptions& options) {
+  ASSIGN_OR_RETURN(const Machine machine, OpenMachine(options));
+  return ProbeLinks(machine.parts());
 }
 
 }  // namespace stoker

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cache/placement.h"
 #include "runtime/options.h"
 
 namespace stoker {
@@ -30,5 +31,9 @@ struct LinkSurvey {
 // Measures with the options' device, threads, instruction set and reader, and experts of the shape
 // of the model; without a model of a usual shape, and no drive. Takes a few seconds.
 absl::StatusOr<LinkSurvey> SurveyLinks(const EngineOptions& options);
+
+// The rates that experts are placed by (ProbeLinks), with the options of SurveyLinks and no engine:
+// the ceilings of a run with a device.
+absl::StatusOr<LinkRates> RatesOfLinks(const EngineOptions& options);
 
 }  // namespace stoker

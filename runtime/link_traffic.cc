@@ -117,9 +117,9 @@ class CopyTraffic final : public Traffic {
  public:
   explicit CopyTraffic(const CopyTrafficOptions& options)
       : options_(options),
-        host_count_(options.host.size() / options.piece_bytes),
-        device_count_(options.on_device.size() / options.piece_bytes) {
-    CHECK(host_count_ >= 1 && device_count_ >= 1);
+        from_count_(options.from.size() / options.piece_bytes),
+        to_count_(options.to.size() / options.piece_bytes) {
+    CHECK(from_count_ >= 1 && to_count_ >= 1);
   }
 
   absl::Status Pump() override {
@@ -136,14 +136,21 @@ class CopyTraffic final : public Traffic {
 
  private:
   void Start() {
-    std::byte* const host = options_.host.data() + next_ % host_count_ * options_.piece_bytes;
-    std::byte* const device =
-        options_.on_device.data() + next_ % device_count_ * options_.piece_bytes;
+    Device& device = *options_.device;
+    const uint64_t bytes = options_.piece_bytes;
+    const std::byte* const from = options_.from.data() + next_ % from_count_ * bytes;
+    std::byte* const to = options_.to.data() + next_ % to_count_ * bytes;
     ++next_;
-    if (options_.stream == Stream::kCopyIn) {
-      options_.device->CopyIn(options_.stream, device, host, options_.piece_bytes);
-    } else {
-      options_.device->CopyOut(options_.stream, host, device, options_.piece_bytes);
+    switch (options_.stream) {
+      case Stream::kCopyIn:
+        device.CopyIn(options_.stream, to, from, bytes);
+        break;
+      case Stream::kCopyOut:
+        device.CopyOut(options_.stream, to, from, bytes);
+        break;
+      case Stream::kCompute:
+        device.CopyWithin(options_.stream, to, from, bytes);
+        break;
     }
     under_way_.push_back(options_.device->Record(options_.stream));
   }
@@ -151,13 +158,13 @@ class CopyTraffic final : public Traffic {
   absl::Status EndOldest() {
     RETURN_IF_ERROR(options_.device->Await(under_way_.front()));
     under_way_.pop_front();
-    Count(options_.piece_bytes);
+    Count(options_.piece_bytes * (options_.stream == Stream::kCompute ? 2 : 1));
     return absl::OkStatus();
   }
 
   const CopyTrafficOptions options_;
-  const uint64_t host_count_;
-  const uint64_t device_count_;
+  const uint64_t from_count_;
+  const uint64_t to_count_;
   uint64_t next_ = 0;
   std::deque<DeviceEvent> under_way_;
 };

@@ -71,13 +71,14 @@ absl::StatusOr<std::unique_ptr<Traffic>> MakeHostTraffic(const HostTrafficOption
 // Bytes of one expert of a shape.
 uint64_t ExpertBytes(const ExpertShape& shape);
 
-// Copies of `piece_bytes` between host and device, a few under way. The regions are pinned, or
-// device memory, and hold one piece at least; pieces walk through them.
+// Copies of `piece_bytes`, a few under way. Pieces walk through both regions, which hold one at
+// least: pinned memory where it is the host's. Within the device a byte counts twice, for it is
+// read and written there.
 struct CopyTrafficOptions {
   Device* device = nullptr;
-  Stream stream = Stream::kCopyIn;  // kCopyIn or kCopyOut, which is also the direction
-  absl::Span<std::byte> host;
-  absl::Span<std::byte> on_device;
+  Stream stream = Stream::kCopyIn;  // says the way as well: in, out, and kCompute within the device
+  absl::Span<const std::byte> from;
+  absl::Span<std::byte> to;
   uint64_t piece_bytes = 0;
 };
 std::unique_ptr<Traffic> MakeCopyTraffic(const CopyTrafficOptions& options);

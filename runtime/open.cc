@@ -138,7 +138,7 @@ absl::Status FindLinks(const GgufModel& gguf, const ModelSpec& spec, const Engin
   // More than the last-level caches of one socket, so that what is measured is memory.
   constexpr uint64_t kProbeBytesMax = uint64_t{64} << 20;
   ASSIGN_OR_RETURN(const ExpertShape shape, ShapeOfExperts(gguf, spec));
-  ASSIGN_OR_RETURN(LinkRates rates,
+  ASSIGN_OR_RETURN(const LinkRates rates,
                    ProbeLinks({.ops = parts.ops,
                                .team = parts.team.get(),
                                .clock = parts.clock,
@@ -148,8 +148,8 @@ absl::Status FindLinks(const GgufModel& gguf, const ModelSpec& spec, const Engin
                                .experts = &spec.experts,
                                .host_bytes = std::min(kProbeBytesMax, plan.cache.arena_bytes +
                                                                           plan.cache.staging_bytes),
-                               .device_bytes = plan.device.slot_bytes}));
-  rates.device = parts.device_memory_rate;
+                               .device_bytes = plan.device.slot_bytes,
+                               .device_rate = parts.device_memory_rate}));
   parts.info.links = rates;
   return absl::OkStatus();
 }

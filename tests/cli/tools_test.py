@@ -201,8 +201,8 @@ class BenchTest(CliTest):
         report = json.loads(self.ok("bench", "--links", *SMALL, *MODELLED, "--format", "json"))
         alone = {row["link"]: row for row in report["rows"] if row["beside"] == ""}
         self.assertEqual(set(alone), {"memory read", "experts by the processor, 1 row",
-                                      "experts by the processor, 32 rows", "copies to the device",
-                                      "copies from the device", "drive"})
+                                      "experts by the processor, 32 rows", "memory of the device",
+                                      "copies to the device", "copies from the device", "drive"})
         for row in report["rows"]:
             self.assertGreater(row["bytes_per_second"], 0, row)
         together = {(row["link"], row["beside"]) for row in report["rows"]}

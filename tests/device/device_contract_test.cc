@@ -131,6 +131,20 @@ TEST_P(DeviceContract, CopiesArriveInBothDirections) {
   }
 }
 
+TEST_P(DeviceContract, CopiesWithinTheDeviceArriveAndAreCounted) {
+  constexpr size_t kBytes = 70'001;
+  const size_t half = kHostBytes / 2;
+  for (size_t i = 0; i < kBytes; ++i) Host()[i] = static_cast<uint8_t>(i * 7);
+  device_->CopyIn(Stream::kCompute, buffer_.data(), host_.data(), kBytes);
+  device_->CopyWithin(Stream::kCompute, buffer_.data() + half, buffer_.data(), kBytes);
+  device_->CopyWithin(Stream::kCompute, buffer_.data(), buffer_.data() + half, 0);
+  device_->CopyOut(Stream::kCompute, host_.data() + half, buffer_.data() + half, kBytes);
+  ASSERT_TRUE(Finish(Stream::kCompute).ok());
+  EXPECT_EQ(HostBytes(half, kBytes), HostBytes(0, kBytes));
+  EXPECT_EQ(Report()["device_copies_within"], 1);
+  EXPECT_EQ(Report()["device_copied_within_bytes"], kBytes);
+}
+
 TEST_P(DeviceContract, CopiesOfNothingAreNone) {
   device_->CopyIn(Stream::kCopyIn, buffer_.data(), host_.data(), 0);
   device_->CopyOut(Stream::kCopyOut, host_.data(), buffer_.data(), 0);

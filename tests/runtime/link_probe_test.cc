@@ -91,8 +91,10 @@ class CopyTrafficTest : public testing::Test {
  protected:
   static constexpr uint64_t kPieceBytes = 1 << 20;
   void SetUp() override {
-    device_ = *MakeModelledDevice({.rates = {.copy_in_bytes_per_second = 4e9,
+    device_ = *MakeModelledDevice({.rates = {.memory_bytes_per_second = 20e9,
+                                             .copy_in_bytes_per_second = 4e9,
                                              .copy_out_bytes_per_second = 1e9,
+                                             .launch_ns = 0,
                                              .copy_ns = 0}},
                                   &clock_);
     host_ = *HostBuffer::Create(4 * kPieceBytes);
@@ -102,11 +104,18 @@ class CopyTrafficTest : public testing::Test {
   void TearDown() override { device_->Unpin(host_.span()); }
 
   std::unique_ptr<Traffic> Copies(Stream stream) {
-    return MakeCopyTraffic({.device = device_.get(),
-                            .stream = stream,
-                            .host = host_.span(),
-                            .on_device = {on_device_.data(), on_device_.bytes()},
-                            .piece_bytes = kPieceBytes});
+    const absl::Span<std::byte> on_device(on_device_.data(), on_device_.bytes());
+    CopyTrafficOptions options = {.device = device_.get(),
+                                  .stream = stream,
+                                  .from = host_.span(),
+                                  .to = on_device,
+                                  .piece_bytes = kPieceBytes};
+    if (stream == Stream::kCopyOut) options.from = on_device, options.to = host_.span();
+    if (stream == Stream::kCompute) {
+      options.from = on_device.first(kPieceBytes);
+      options.to = on_device.last(kPieceBytes);
+    }
+    return MakeCopyTraffic(options);
   }
   std::vector<double> Measure(std::vector<Traffic*> traffic) {
     SteadyTraffic time(clock_, 10 * kUs, 1);
@@ -130,6 +139,11 @@ TEST_F(CopyTrafficTest, FindsTheRateOfEachWayAloneAndTogether) {
   const std::vector<double> together = Measure({in.get(), out.get()});
   EXPECT_THAT(together[0], DoubleNear(4e9, 0.1e9));
   EXPECT_THAT(together[1], DoubleNear(1e9, 0.05e9));
+}
+
+TEST_F(CopyTrafficTest, WithinTheDeviceBytesCountAsReadAndWritten) {
+  const auto within = Copies(Stream::kCompute);
+  EXPECT_THAT(Measure({within.get()})[0], DoubleNear(20e9, 0.5e9));
 }
 
 TEST_F(CopyTrafficTest, ADeviceThatFailsIsAnErrorThatSaysWhat) {
@@ -219,17 +233,29 @@ TEST_F(ModelLinks, ProbeFindsEveryRateAndLeavesNothingTaken) {
   const auto device = *MakeModelledDevice({});
   const auto rates = ProbeLinks(Parts(device.get(), reader_.get()));
   ASSERT_TRUE(rates.ok()) << rates.status();
-  for (const double rate : {rates->host, rates->host_row, rates->copy_in, rates->copy_out,
-                            rates->host_beside_copy, rates->copy_beside_host, rates->drive}) {
+  for (const double rate :
+       {rates->host, rates->host_row, rates->copy_in, rates->copy_out, rates->host_beside_copy,
+        rates->copy_beside_host, rates->device, rates->drive}) {
     EXPECT_GT(rate, 0);
   }
-  EXPECT_EQ(rates->device, 0);
   Numbers numbers;
   device->Report(numbers);
   EXPECT_EQ(numbers.values["device_taken_bytes"], 0);
   EXPECT_EQ(numbers.values["device_pinned_bytes"], 0);
   EXPECT_EQ(numbers.values["device_unpinned_copies"], 0);
   EXPECT_EQ(reader_->in_flight(), 0u);
+}
+
+TEST_F(ModelLinks, ARateThatIsSetIsNotMeasured) {
+  const auto device = *MakeModelledDevice({});
+  LinkParts parts = Parts(device.get(), nullptr);
+  parts.device_rate = 1.5e12;
+  const auto rates = ProbeLinks(parts);
+  ASSERT_TRUE(rates.ok()) << rates.status();
+  EXPECT_EQ(rates->device, 1.5e12);
+  Numbers numbers;
+  device->Report(numbers);
+  EXPECT_EQ(numbers.values["device_copies_within"], 0);
 }
 
 TEST_F(ModelLinks, WithoutADeviceThereAreNoCopiesToMeasure) {
