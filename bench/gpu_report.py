@@ -36,14 +36,18 @@ def bench_rows(name, bench):
     for row in bench["rows"]:
         share = f"{row['share']:.0%}" if row["ceiling_bytes_per_second"] else ""
         ceiling = rate(row["ceiling_bytes_per_second"]) if share else ""
-        yield (f"| {name} | {row['name']} | {row['tokens_per_second']:.2f} ± "
-               f"{row['tokens_per_second_mad']:.2f} | {row['hit_rate']:.1%} | "
-               f"{rate(row['bytes_per_second'])} | {ceiling} | {share} |")
+        tokens, hits = "–", "–"
+        if row["tokens_per_second"]:
+            tokens = f"{row['tokens_per_second']:.2f} ± {row['tokens_per_second_mad']:.2f}"
+            hits = f"{row['hit_rate']:.1%}"
+        yield (f"| {name} | {row['name']} | {tokens} | {hits} | "
+               f"{row['bytes_per_token'] / 1e6:.2f} MB | {rate(row['bytes_per_second'])} | "
+               f"{ceiling} | {share} |")
 
 
 def bench_table(runs):
-    yield "| run | rate | tokens/s | hits | reached | ceiling | share |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    yield "| run | rate | tokens/s | hits | bytes/token | reached | ceiling | share |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for name, bench in runs:
         yield from bench_rows(name, bench)
 

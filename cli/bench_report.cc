@@ -7,6 +7,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "absl/functional/function_ref.h"
+#include "base/time_ledger.h"
 #include "base/units.h"
 
 namespace stoker {
@@ -23,11 +25,23 @@ double MeanExpertBytes(const ExpertCatalog& catalog) {
   return count == 0 ? 0 : static_cast<double>(catalog.total_bytes()) / static_cast<double>(count);
 }
 
+bool HasDevice(const BenchReport& report) { return report.info.plan.device.is_used(); }
+
+// Weights that came over the link or from RAM are not what the device's memory carried.
+bool IsAllInVram(const BenchReport& report, const PhaseSummary RunSummary::*phase_of) {
+  return std::all_of(report.samples.begin(), report.samples.end(), [&](const BenchSample& sample) {
+    const PhaseSummary& phase = sample.summary.*phase_of;
+    return phase.vram_hits == phase.hits + phase.misses;
+  });
+}
+
 BenchRow PhaseRow(const BenchReport& report, std::string name,
                   const PhaseSummary RunSummary::*phase_of) {
   BenchRow row = {.name = std::move(name), .ceiling = report.memory_ceiling, .link = "memory"};
-  // With a device most of the weights are read from its memory, which was not measured.
-  if (report.info.plan.device.is_used()) row.ceiling = 0;
+  if (HasDevice(report)) {
+    row.link = "memory of the device";
+    row.ceiling = IsAllInVram(report, phase_of) ? report.links.device : 0;
+  }
   const double expert_bytes = MeanExpertBytes(report.experts);
   std::vector<double> token_rates, byte_rates;
   double bytes = 0, tokens = 0, hits = 0, asked = 0, system_ns = 0, wall_ns = 0;
@@ -54,21 +68,69 @@ BenchRow PhaseRow(const BenchReport& report, std::string name,
   return row;
 }
 
-BenchRow DriveRow(const BenchReport& report) {
-  BenchRow row = {
-      .name = "drive", .ceiling = report.drive_ceiling.bytes_per_second, .link = "drive"};
+// What a link carried in one repetition.
+struct Carried {
+  double bytes = 0;
+  int64_t ns = 0;  // in which it did
+  int64_t tokens = 0;
+};
+
+BenchRow LinkRow(BenchRow row, const BenchReport& report,
+                 absl::FunctionRef<Carried(const BenchSample&)> carried_in) {
   std::vector<double> rates;
   double bytes = 0, tokens = 0;
   for (const BenchSample& sample : report.samples) {
-    bytes += static_cast<double>(sample.drive_bytes);
-    tokens += static_cast<double>(sample.summary.prompt_rows + sample.summary.decode.tokens);
-    if (sample.drive_busy_ns == 0) continue;
-    rates.push_back(static_cast<double>(sample.drive_bytes) * 1e9 /
-                    static_cast<double>(sample.drive_busy_ns));
+    const Carried carried = carried_in(sample);
+    bytes += carried.bytes;
+    tokens += static_cast<double>(carried.tokens);
+    if (carried.ns > 0) rates.push_back(carried.bytes * 1e9 / static_cast<double>(carried.ns));
   }
   row.bytes_per_second = SpreadOf(std::move(rates));
   row.bytes_per_token = tokens > 0 ? bytes / tokens : 0;
   return row;
+}
+
+int64_t TokensOf(const BenchSample& sample) {
+  return sample.summary.prompt_rows + sample.summary.decode.tokens;
+}
+
+BenchRow DriveRow(const BenchReport& report) {
+  return LinkRow(
+      {.name = "drive", .ceiling = report.drive_ceiling.bytes_per_second, .link = "drive"}, report,
+      [](const BenchSample& sample) {
+        return Carried{static_cast<double>(sample.drive_bytes), sample.drive_busy_ns,
+                       TokensOf(sample)};
+      });
+}
+
+BenchRow CopiesRow(const BenchReport& report) {
+  return LinkRow(
+      {.name = "copies", .ceiling = report.links.copy_in, .link = "copies to the device"}, report,
+      [](const BenchSample& sample) {
+        const PhaseSummary& all = sample.summary.all;
+        return Carried{static_cast<double>(all.copied_in_bytes), all.wall_ns, TokensOf(sample)};
+      });
+}
+
+BenchRow SplitRow(const BenchReport& report) {
+  const LinkRates& links = report.links;
+  const double expert_bytes = MeanExpertBytes(report.experts);
+  return LinkRow(
+      {.name = "split",
+       .ceiling = links.host_beside_copy + links.copy_beside_host,
+       .link = "processor and copies together"},
+      report, [&](const BenchSample& sample) {
+        const PhaseSummary& decode = sample.summary.decode;
+        Carried carried = {.tokens = decode.tokens};
+        for (const Cause cause : {Cause::kExpertCompute, Cause::kWaitCopy, Cause::kWaitDevice}) {
+          carried.ns += decode.causes[static_cast<size_t>(cause)];
+        }
+        // One of them alone is no split.
+        if (decode.host_experts == 0 || decode.copied_in_bytes == 0) return carried;
+        carried.bytes = static_cast<double>(decode.host_experts) * expert_bytes +
+                        static_cast<double>(decode.copied_in_bytes);
+        return carried;
+      });
 }
 
 std::string Header(const BenchReport& report) {
@@ -76,7 +138,7 @@ std::string Header(const BenchReport& report) {
   std::string text =
       fmt::format("{}: {}, {} threads, {}, budget {}", report.model_path, report.info.isa,
                   report.info.threads, report.info.io, FormatBytes(plan.budget_bytes));
-  if (plan.device.is_used()) {
+  if (HasDevice(report)) {
     text += fmt::format(", {} with {} of VRAM", report.info.device,
                         FormatBytes(plan.device.budget_bytes));
   }
@@ -162,8 +224,12 @@ Spread SpreadOf(std::vector<double> values) {
 std::vector<BenchRow> BenchRows(const BenchReport& report) {
   std::vector<BenchRow> rows = {PhaseRow(report, "prompt", &RunSummary::prompt),
                                 PhaseRow(report, "decode", &RunSummary::decode)};
-  BenchRow drive = DriveRow(report);
-  if (drive.bytes_per_token > 0) rows.push_back(std::move(drive));
+  std::vector<BenchRow> links = {DriveRow(report)};
+  if (HasDevice(report)) links.push_back(CopiesRow(report));
+  if (HasDevice(report) && report.info.place == PlaceRule::kAuto) links.push_back(SplitRow(report));
+  for (BenchRow& row : links) {
+    if (row.bytes_per_token > 0) rows.push_back(std::move(row));
+  }
   return rows;
 }
 

@@ -29,8 +29,10 @@ struct BenchReport {
   uint64_t trunk_bytes = 0;
   ExpertCatalog experts = {};
   std::vector<BenchSample> samples = {};
-  double memory_ceiling = 0;  // bytes per second
+  // Bytes per second, measured without the engine; 0: not measured.
+  double memory_ceiling = 0;
   DriveBandwidth drive_ceiling = {};
+  LinkRates links = {};  // of a run with a device
 };
 
 // Median and median absolute deviation; {0, 0} of nothing.
@@ -42,19 +44,26 @@ Spread SpreadOf(std::vector<double> values);
 
 // One rate beside its ceiling.
 struct BenchRow {
-  std::string name;               // "prompt", "decode", "drive"
+  std::string name;               // "prompt", "decode", "drive", "copies", "split"
   Spread tokens_per_second = {};  // 0 for a row that is no token rate
   double bytes_per_token = 0;     // bytes that the link carried for one token
   Spread bytes_per_second = {};   // over the link
   double ceiling = 0;             // bytes per second; 0: not measured
   double hit_rate = 0;            // of experts; over all repetitions
   double system_share = 0;        // system CPU time by wall time, over all repetitions
-  std::string link;               // "memory", "drive"
+  std::string link;               // what the ceiling is of: "memory", "drive", ...
   double share() const { return ceiling > 0 ? bytes_per_second.median / ceiling : 0; }
 };
 // prompt and decode: the weights that the steps' arithmetic had to read from memory (the trunk once
 // a step, each expert asked for once a step and layer), by the time of the steps. drive: what was
 // read from the files, by the time that at least one read was under way; left out when nothing was.
+//
+// With a device: prompt and decode have a ceiling, its memory, where all experts were in VRAM.
+// copies: what was copied to it, by the time of all steps. split: in decode, the experts that the
+// processor computed and the copies to the device, by the time in which experts were computed or
+// copies or the device waited for; beside what the probe found that both reach together. That time
+// holds waits that are not for experts, so the share is a lower bound. Both are left out when there
+// were none, the split unless the rule placed experts by rates.
 std::vector<BenchRow> BenchRows(const BenchReport& report);
 
 using BenchFormat = std::string (*)(const BenchReport& report);

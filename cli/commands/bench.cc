@@ -153,7 +153,13 @@ class BenchCommand final : public Command {
   }
 
   absl::Status MeasureCeilings(Console& console, BenchReport& report) const {
-    ASSIGN_OR_RETURN(report.memory_ceiling, MeasureMemoryBandwidth(report.info.threads));
+    if (report.info.plan.device.is_used()) {
+      EngineOptions options = model_.options;
+      if (report.experts.layers.empty()) options.model_path.clear();  // links of a usual expert
+      ASSIGN_OR_RETURN(report.links, RatesOfLinks(options));
+    } else {
+      ASSIGN_OR_RETURN(report.memory_ceiling, MeasureMemoryBandwidth(report.info.threads));
+    }
     if (report.experts.layers.empty()) return absl::OkStatus();
     ASSIGN_OR_RETURN(const GgufModel gguf, GgufModel::Open(model_.options.model_path));
     ASSIGN_OR_RETURN(report.drive_ceiling,

@@ -73,6 +73,57 @@ TEST(BenchReport, NoDriveRowWhenNothingWasRead) {
   EXPECT_EQ(BenchRows(report).size(), 2u);
 }
 
+// As Report, on a device: half of decode's experts in VRAM, the rest by the processor or, 300 bytes
+// of them, copied.
+BenchReport DeviceReport() {
+  BenchReport report = Report();
+  report.info.plan.device.kind = "modelled";
+  report.links = {
+      .copy_in = 1000, .host_beside_copy = 300, .copy_beside_host = 200, .device = 3600};
+  for (BenchSample& sample : report.samples) {
+    RunSummary& summary = sample.summary;
+    summary.prompt.hits = summary.prompt.vram_hits = 8;
+    summary.prompt.misses = 0;
+    summary.decode.vram_hits = 4;
+    summary.decode.host_experts = 1;
+    summary.decode.copied_in_bytes = 300;
+    for (const Cause cause : {Cause::kExpertCompute, Cause::kWaitCopy}) {
+      summary.decode.causes[static_cast<size_t>(cause)] = kSecondNs / 2;
+    }
+    summary.all.copied_in_bytes = 700;
+    summary.all.wall_ns = 2 * kSecondNs;
+  }
+  return report;
+}
+
+TEST(BenchReport, TheDevicesMemoryIsTheCeilingWhereEveryExpertWasInIt) {
+  const std::vector<BenchRow> rows = BenchRows(DeviceReport());
+  EXPECT_EQ(rows[0].link, "memory of the device");
+  EXPECT_EQ(rows[0].share(), 0.5);
+  EXPECT_EQ(rows[1].link, "memory of the device");
+  EXPECT_EQ(rows[1].ceiling, 0);
+}
+
+TEST(BenchReport, CopiesAndTheSplitStandBesideWhatTheLinksCarry) {
+  const std::vector<BenchRow> rows = BenchRows(DeviceReport());
+  ASSERT_EQ(rows.size(), 5u);
+  EXPECT_EQ(rows[3].name, "copies");
+  EXPECT_EQ(rows[3].bytes_per_token, 50);  // 700 / (10 + 4)
+  EXPECT_EQ(rows[3].share(), 0.35);        // in 2 s, of 1000 a second
+  EXPECT_EQ(rows[4].name, "split");
+  EXPECT_EQ(rows[4].bytes_per_token, 100);  // (100 computed + 300 copied) / 4
+  EXPECT_EQ(rows[4].share(), 0.8);          // in 1 s, of 300 + 200 together
+}
+
+TEST(BenchReport, NoSplitWhereExpertsHadOneWayOnly) {
+  BenchReport report = DeviceReport();
+  report.info.place = PlaceRule::kCopy;
+  EXPECT_EQ(BenchRows(report).size(), 4u);
+  report = DeviceReport();
+  for (BenchSample& sample : report.samples) sample.summary.decode.host_experts = 0;
+  EXPECT_EQ(BenchRows(report).size(), 4u);
+}
+
 TEST(BenchReport, FormatsAreKnownByName) {
   for (const char* name : {"markdown", "csv", "json"}) {
     const absl::StatusOr<BenchFormat> format = FindBenchFormat(name);

@@ -196,6 +196,9 @@ class BenchTest(CliTest):
                                     "--format", "json"))
         self.assertEqual(report["device"], "modelled GPU")
         self.assertGreater(report["vram_budget_bytes"], 0)
+        copies = next(row for row in report["rows"] if row["name"] == "copies")
+        self.assertGreater(copies["bytes_per_token"], 0)
+        self.assertGreater(copies["ceiling_bytes_per_second"], 0)
 
     def test_links_are_measured_alone_and_together(self):
         report = json.loads(self.ok("bench", "--links", *SMALL, *MODELLED, "--format", "json"))
