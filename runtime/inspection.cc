@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "base/status.h"
-#include "device/topology.h"
 #include "io/block_reader.h"
 #include "runtime/device_choice.h"
 #include "runtime/draft_source.h"
@@ -36,7 +35,7 @@ absl::StatusOr<std::vector<size_t>> Alignments(const GgufModel& gguf,
 absl::StatusOr<MemoryPlan> PlanOf(const GgufModel& gguf, const ModelSpec& spec,
                                   const EngineOptions& options) {
   ASSIGN_OR_RETURN(const std::vector<size_t> alignments, Alignments(gguf, options));
-  const int threads = TeamOptions(ReadTopology(), options.threads).thread_count;
+  const int threads = TeamOptionsHere(options.threads, nullptr).thread_count;
   ASSIGN_OR_RETURN(const ChosenDevice chosen, ChooseDevice(options));
   ASSIGN_OR_RETURN(const DraftSource draft, OpenDraftSource(options, gguf, spec));
   return PlanMemory(spec, options, ThisMachine(threads, alignments, chosen.device.get()),

@@ -160,7 +160,8 @@ absl::StatusOr<Machine> OpenMachine(const EngineOptions& options) {
   ASSIGN_OR_RETURN(machine.ops, SelectOps(options.isa));
   ASSIGN_OR_RETURN(machine.model, OpenModel(options));
   ASSIGN_OR_RETURN(machine.chosen, ChooseDevice(options));
-  machine.team = std::make_unique<ThreadTeam>(TeamOptions(ReadTopology(), options.threads));
+  machine.team =
+      std::make_unique<ThreadTeam>(TeamOptionsHere(options.threads, machine.chosen.device.get()));
   return machine;
 }
 

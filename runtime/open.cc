@@ -5,7 +5,6 @@
 
 #include "base/status.h"
 #include "base/units.h"
-#include "device/topology.h"
 #include "io/gguf.h"
 #include "io/modelled_reader.h"
 #include "kernels/backends.h"
@@ -327,16 +326,16 @@ absl::StatusOr<EngineParts> OpenParts(const EngineOptions& options, const Model:
   parts.limits = ResolveLimits(spec.config, options);
   AddNotice(parts.info, ContextNotice(parts.limits, spec.config));
   ASSIGN_OR_RETURN(parts.tokenizer, OpenTokenizer(gguf, spec.config));
-  // Readers and the profile's thread before the team: it may pin this thread, and threads made
-  // later would inherit that.
+  // Readers, the profile's thread and the device before the team: it may pin this thread, and
+  // threads made later would inherit that.
   ASSIGN_OR_RETURN(parts.trunk_reader, OpenReader(options, parts.info));
   ASSIGN_OR_RETURN(parts.expert_reader,
                    OpenExpertReader(options, gguf, given, *parts.own_clock, parts.info));
   RETURN_IF_ERROR(OpenUsageOf(gguf, spec.experts, options, parts));
-  parts.team = std::make_unique<ThreadTeam>(TeamOptions(ReadTopology(), options.threads));
+  RETURN_IF_ERROR(OpenDeviceOf(options, given, parts));
+  parts.team = std::make_unique<ThreadTeam>(TeamOptionsHere(options.threads, parts.device.get()));
   parts.info.threads = parts.team->thread_count();
 
-  RETURN_IF_ERROR(OpenDeviceOf(options, given, parts));
   ASSIGN_OR_RETURN(DraftSource draft, OpenDraftSource(options, gguf, spec));
   ASSIGN_OR_RETURN(parts.info.plan, Plan(gguf, spec, options, parts, draft));
   RETURN_IF_ERROR(OpenTrace(gguf, spec, options, parts));

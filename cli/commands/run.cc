@@ -20,7 +20,6 @@
 #include "cli/interrupt.h"
 #include "cli/open_engine.h"
 #include "cli/watch_screen.h"
-#include "device/topology.h"
 #include "runtime/inspection.h"
 #include "runtime/statistics.h"
 #include "runtime/team_options.h"
@@ -188,7 +187,7 @@ class RunCommand final : public Command {
                                                        Console& console) {
     const absl::StatusOr<Inspection> inspection = Inspect(options);
     if (!inspection.ok()) return AsOpeningError(inspection.status());
-    const ThreadTeam::Options team = TeamOptions(ReadTopology(), options.threads);
+    const ThreadTeam::Options team = TeamOptionsHere(options.threads, nullptr);
     WatchCeilings ceilings;
     ASSIGN_OR_RETURN(ceilings.memory, MeasureMemoryBandwidth(team.thread_count));
     if (inspection->spec.experts.layers.empty()) return ceilings;
