@@ -61,6 +61,7 @@ struct ExpertCache::State {
         place(options.place),
         residency(options.residency),
         given_rates(options.rates),
+        step_rates(WholeRates(options.rates)),
         ready(layout.expert_count_max()),
         waiting(layout.expert_count_max()),
         to_copy(layout.expert_count_max()),
@@ -95,6 +96,7 @@ struct ExpertCache::State {
   void NoteUse(ExpertKey key, int32_t row_count);
   void AddCandidate(ExpertKey key);
   void PlaceCandidates(bool is_from_file);
+  void TellPlacement(const PlaceQuestion& question, int copy_count) const;
   void StartCopies();
   void Unpin(int32_t slot);
   void PollDevice();
@@ -110,6 +112,7 @@ struct ExpertCache::State {
   const PlaceRule place;
   ResidencyObserver* const residency;
   const LinkRates given_rates;
+  LinkRates step_rates;     // the estimates as they were when the step began
   std::vector<Tier> tiers;  // fastest first
   std::unique_ptr<ExpertLoader> loader;
   std::unique_ptr<TierExchange> exchange;     // null without slots in VRAM
@@ -332,14 +335,14 @@ void ExpertCache::State::AddCandidate(ExpertKey key) {
 
 // Decides for the candidates, which are of the running request, where they are computed.
 void ExpertCache::State::PlaceCandidates(bool is_from_file) {
-  const int size_class = layout.layer_of(candidates.front().key).size_class;
   int copy_count = 0;
-  if (tiers.front().has_slots(size_class)) {
-    copy_count = ChoosePlaces({.rule = place,
-                               .rates = exchange->estimates().rates(),
-                               .is_from_file = is_from_file,
-                               .device_backlog_bytes = device_backlog_bytes},
-                              absl::MakeSpan(candidates));
+  if (tiers.front().has_slots(layout.layer_of(candidates.front().key).size_class)) {
+    const PlaceQuestion question = {.rule = place,
+                                    .rates = step_rates,
+                                    .is_from_file = is_from_file,
+                                    .device_backlog_bytes = device_backlog_bytes};
+    copy_count = ChoosePlaces(question, absl::MakeSpan(candidates));
+    TellPlacement(question, copy_count);
   }
   for (size_t i = 0; i < candidates.size(); ++i) {
     const ExpertKey key = candidates[i].key;
@@ -351,6 +354,17 @@ void ExpertCache::State::PlaceCandidates(bool is_from_file) {
   }
   candidates.clear();
   StartCopies();
+}
+
+// A rule that places without rates needs no record to be followed.
+void ExpertCache::State::TellPlacement(const PlaceQuestion& question, int copy_count) const {
+  if (residency == nullptr || question.rule != PlaceRule::kAuto) return;
+  const ExpertKey key = candidates.front().key;
+  residency->OnPlacement({.layer = layout.id(key).layer,
+                          .first_key = layout.layer_of(key).first_key,
+                          .question = question,
+                          .experts = candidates,
+                          .copy_count = copy_count});
 }
 
 void ExpertCache::State::StartCopies() {
@@ -709,6 +723,9 @@ uint64_t ExpertCache::HintTableBytes(const ExpertCatalog& catalog) {
 
 void ExpertCache::BeginStep(int64_t step) {
   state_->step = step;
+  if (state_->exchange != nullptr) {
+    state_->step_rates = WholeRates(state_->exchange->estimates().rates());
+  }
   if (state_->hints != nullptr) state_->hints->BeginStep(step);
   state_->misses.Clear();
 }

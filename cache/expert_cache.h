@@ -232,7 +232,8 @@ class ExpertCache final : public ExpertProvider {
   // What taking guesses adds to CachePlan::overhead_bytes.
   static uint64_t HintTableBytes(const ExpertCatalog& catalog);
 
-  // Marks the border between steps: misses are recorded per step.
+  // Marks the border between steps: misses are recorded per step, and experts are placed by the
+  // rates as they were estimated here, so that a record of them says what was chosen and why.
   void BeginStep(int64_t step);
   // Misses of the running step, in order of arrival; valid until the next BeginStep. Bounded: the
   // slowest are kept.

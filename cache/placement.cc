@@ -2,6 +2,7 @@
 #include "cache/placement.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace stoker {
 namespace {
@@ -94,6 +95,15 @@ double BytesPerSecond(uint64_t bytes, int64_t ns) {
 }
 
 }  // namespace
+
+LinkRates WholeRates(const LinkRates& rates) {
+  constexpr double kRateMax = 1e18;
+  LinkRates whole;
+  for (double LinkRates::*const rate : kLinkRateFields) {
+    whole.*rate = std::floor(std::clamp(rates.*rate, 0.0, kRateMax));
+  }
+  return whole;
+}
 
 uint64_t DevicePassBytes(uint64_t bytes, int32_t rows) {
   return bytes * ((static_cast<uint64_t>(std::max(rows, 1)) + kRowsPerPass - 1) / kRowsPerPass);

@@ -27,7 +27,19 @@ struct LinkRates {
   double copy_beside_host = 0;
   double device = 0;  // computed by the device, for one row: what its memory carries
   double drive = 0;   // read from files
+  friend bool operator==(const LinkRates&, const LinkRates&) = default;
 };
+// All of them, in the order in which traces hold them.
+inline constexpr double LinkRates::*kLinkRateFields[] = {&LinkRates::host,
+                                                         &LinkRates::host_row,
+                                                         &LinkRates::copy_in,
+                                                         &LinkRates::copy_out,
+                                                         &LinkRates::host_beside_copy,
+                                                         &LinkRates::copy_beside_host,
+                                                         &LinkRates::device,
+                                                         &LinkRates::drive};
+// In whole bytes a second, as traces hold them; what is not above zero is 0.
+LinkRates WholeRates(const LinkRates& rates);
 
 // An expert in RAM that a step needs.
 struct PlaceCandidate {

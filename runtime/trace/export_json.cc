@@ -47,6 +47,31 @@ ordered_json MissJson(const MissRecord& miss) {
   return json;
 }
 
+ordered_json RatesJson(const LinkRates& rates) {
+  return {{"host", rates.host},
+          {"host_row", rates.host_row},
+          {"copy_in", rates.copy_in},
+          {"copy_out", rates.copy_out},
+          {"host_beside_copy", rates.host_beside_copy},
+          {"copy_beside_host", rates.copy_beside_host},
+          {"device", rates.device},
+          {"drive", rates.drive}};
+}
+
+ordered_json PlacementJson(const Trace& trace, const TracePlacement& placement) {
+  ordered_json experts = ordered_json::array();
+  for (const TracePlaced& placed : EntriesOf(trace.placed, {placement.first, placement.count})) {
+    experts.push_back({{"expert", placed.expert},
+                       {"rows", placed.rows},
+                       {"worth_keeping", placed.is_worth_keeping}});
+  }
+  return {{"layer", LayerAt(trace, placement.layer_index)},
+          {"from_file", placement.is_from_file},
+          {"device_backlog_bytes", placement.device_backlog_bytes},
+          {"copied", placement.copy_count},
+          {"experts", experts}};
+}
+
 // Times and counts.
 ordered_json StepJson(const TraceStep& step) {
   ordered_json causes = ordered_json::object();
@@ -101,6 +126,11 @@ void AddEntries(const Trace& trace, const TraceStep& step, ordered_json& json) {
   }
   for (const MissRecord& miss : EntriesOf(trace.misses, step.misses)) {
     json["worst_misses"].push_back(MissJson(miss));
+  }
+  if (step.placements.count == 0) return;
+  json["rates"] = RatesJson(step.rates);
+  for (const TracePlacement& placement : EntriesOf(trace.placements, step.placements)) {
+    json["placements"].push_back(PlacementJson(trace, placement));
   }
 }
 

@@ -87,6 +87,22 @@ struct TraceResidency {
   uint64_t bytes = 0;
 };
 
+// A choice of places: which experts in RAM the host computes, which are copied to the device. By
+// the rates of the step and ChoosePlaces.
+struct TracePlacement {
+  int layer_index = 0;  // into TraceHeader::layers
+  bool is_from_file = false;
+  uint64_t device_backlog_bytes = 0;
+  int copy_count = 0;  // of the experts, the first ones
+  int64_t first = 0;   // in Trace::placed
+  int64_t count = 0;
+};
+struct TracePlaced {
+  int expert = 0;
+  int rows = 0;
+  bool is_worth_keeping = false;
+};
+
 // A range of one of the arrays of Trace.
 struct TraceRange {
   int64_t first = 0;
@@ -102,6 +118,8 @@ struct TraceStep {
   TraceRange lookaheads;
   TraceRange residency;
   TraceRange misses;  // the worst of the step
+  TraceRange placements;
+  LinkRates rates;  // by which they were chosen; unset when there are none
   // Zero where the trace has no times.
   int64_t begin_ns = 0;  // from the start of the first step
   int64_t wall_ns = 0;
@@ -131,6 +149,8 @@ struct Trace {
   std::vector<uint16_t> guesses;
   std::vector<TraceResidency> residency;
   std::vector<MissRecord> misses;
+  std::vector<TracePlacement> placements;
+  std::vector<TracePlaced> placed;
   // What is wrong with the file and could be passed over (a torn last block); empty: nothing.
   std::string notice;
 };

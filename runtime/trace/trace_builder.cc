@@ -32,6 +32,14 @@ bool Extend(std::vector<Entry>& entries, size_t step_first, Entry entry, int64_t
   return true;
 }
 
+LinkRates ReadRates(TraceBytes& record) {
+  LinkRates rates;
+  for (double LinkRates::*const rate : kLinkRateFields) {
+    rates.*rate = static_cast<double>(record.Amount());
+  }
+  return rates;
+}
+
 }  // namespace
 
 TraceBuilder::TraceBuilder(ParsedTraceHeader parsed) : parsed_(std::move(parsed)) {
@@ -54,6 +62,10 @@ Trace TraceBuilder::Finish() {
   trace_.rows.resize(End(&TraceStep::rows));
   trace_.residency.resize(End(&TraceStep::residency));
   trace_.misses.resize(End(&TraceStep::misses));
+  trace_.placements.resize(End(&TraceStep::placements));
+  const bool has_placed = !trace_.placements.empty();
+  const TracePlacement last = has_placed ? trace_.placements.back() : TracePlacement();
+  trace_.placed.resize(static_cast<size_t>(last.first + last.count));
   trace_.routings.resize(End(&TraceStep::routings));
   trace_.lookaheads.resize(End(&TraceStep::lookaheads));
   trace_.ids.resize(IdsEnd(trace_.routings));
@@ -90,6 +102,10 @@ bool TraceBuilder::AddRecord(TraceRecord kind, TraceBytes record) {
       return EndStep(record);
     case TraceRecord::kLinks:
       return AddLinks(record);
+    case TraceRecord::kRates:
+      return AddRates(record);
+    case TraceRecord::kPlacement:
+      return AddPlacement(record);
   }
   return true;  // of a later version
 }
@@ -114,11 +130,40 @@ bool TraceBuilder::AddRows(TraceBytes& record) {
 }
 
 bool TraceBuilder::AddLinks(TraceBytes& record) {
-  LinkRates& links = trace_.links.emplace();
-  for (double LinkRates::*const rate : kLinkRateFields) {
-    links.*rate = static_cast<double>(record.Amount());
-  }
+  trace_.links = ReadRates(record);
   return record.ok();
+}
+
+bool TraceBuilder::AddRates(TraceBytes& record) {
+  rates_ = ReadRates(record);
+  return record.ok();
+}
+
+bool TraceBuilder::AddPlacement(TraceBytes& record) {
+  const uint64_t index = record.Varint();
+  TracePlacement placement = {.is_from_file = record.Byte() != 0,
+                              .device_backlog_bytes = record.Varint(),
+                              .copy_count = static_cast<int>(record.Varint()),
+                              .first = static_cast<int64_t>(trace_.placed.size()),
+                              .count = record.Amount()};
+  const TraceHeader::Layer* const layer = LayerOf(index);
+  if (!record.ok() || layer == nullptr || placement.count > layer->expert_count ||
+      placement.copy_count < 0 || placement.copy_count > placement.count) {
+    return false;
+  }
+  placement.layer_index = static_cast<int>(index);
+  for (int64_t i = 0; i < placement.count; ++i) {
+    const uint64_t expert = record.Varint();
+    const uint64_t rows = record.Varint();
+    if (!record.ok() || expert >= static_cast<uint64_t>(layer->expert_count) || rows > kRowsMax) {
+      return false;
+    }
+    trace_.placed.push_back({.expert = static_cast<int>(expert),
+                             .rows = static_cast<int>(rows >> 1),
+                             .is_worth_keeping = (rows & 1) != 0});
+  }
+  trace_.placements.push_back(placement);
+  return true;
 }
 
 // The layer of an index read from a record; null when there is none.
@@ -270,6 +315,8 @@ bool TraceBuilder::EndStep(TraceBytes& record) {
   step.lookaheads = Since(&TraceStep::lookaheads, trace_.lookaheads);
   step.residency = Since(&TraceStep::residency, trace_.residency);
   step.misses = Since(&TraceStep::misses, trace_.misses);
+  step.placements = Since(&TraceStep::placements, trace_.placements);
+  if (step.placements.count > 0) step.rates = rates_;
   if (!HasRowsOfItsEntries(step)) return false;
   for (int64_t i = 0; i < step.misses.count; ++i) {
     MissRecord& miss = trace_.misses[static_cast<size_t>(step.misses.first + i)];

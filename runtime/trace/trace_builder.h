@@ -30,6 +30,8 @@ class TraceBuilder {
   bool AddRecord(TraceRecord kind, TraceBytes record);
   bool AddRows(TraceBytes& record);
   bool AddLinks(TraceBytes& record);
+  bool AddRates(TraceBytes& record);
+  bool AddPlacement(TraceBytes& record);
   bool AddRouting(TraceBytes& record);
   bool AddLookahead(TraceBytes& record);
   bool AddResidency(TraceBytes& record);
@@ -42,6 +44,7 @@ class TraceBuilder {
 
   const ParsedTraceHeader parsed_;
   Trace trace_;
+  LinkRates rates_;  // of the placements to come
   int64_t last_step_ = 0;
   int64_t last_end_ns_ = 0;
 };

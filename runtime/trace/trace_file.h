@@ -17,8 +17,6 @@
 #include <cstdint>
 #include <string_view>
 
-#include "cache/placement.h"
-
 namespace stoker {
 
 // The last digit is the version: another one means that an older reader cannot make sense of it.
@@ -36,18 +34,10 @@ enum class TraceRecord : uint8_t {
   kResidency = 4,  // change, layer index, expert, bytes
   kMiss = 5,       // layer index, expert, reason, evicted step, read_ns, read_bytes
   kStepEnd = 6,    // times and counts; what came since the last one is the step's
-  kLinks = 7,      // what experts are placed by, before the first step: kLinkRateFields
+  kLinks = 7,      // what was measured before the first step: kLinkRateFields
+  kRates = 8,      // what experts are placed by from here on: kLinkRateFields
+  kPlacement = 9,  // layer index, is_from_file, backlog, copied, count; expert, rows << 1 | worth
 };
-
-// The numbers of a kLinks record, in order: whole bytes per second.
-inline constexpr double LinkRates::*kLinkRateFields[] = {&LinkRates::host,
-                                                         &LinkRates::host_row,
-                                                         &LinkRates::copy_in,
-                                                         &LinkRates::copy_out,
-                                                         &LinkRates::host_beside_copy,
-                                                         &LinkRates::copy_beside_host,
-                                                         &LinkRates::device,
-                                                         &LinkRates::drive};
 
 // Seed of a block's hash.
 inline uint64_t TraceBlockSeed(uint64_t number, TraceBlock kind, size_t payload_bytes) {

@@ -57,10 +57,13 @@ void TraceRecorder::AddRows(const Rows& rows) {
 }
 
 void TraceRecorder::AddLinks(const LinkRates& links) {
-  uint8_t* out = writer_->Begin(TraceRecord::kLinks, kNumbersMax * kVarintBytesMax);
+  PutRates(TraceRecord::kLinks, WholeRates(links));
+}
+
+void TraceRecorder::PutRates(TraceRecord kind, const LinkRates& rates) {
+  uint8_t* out = writer_->Begin(kind, kNumbersMax * kVarintBytesMax);
   for (double LinkRates::*const rate : kLinkRateFields) {
-    constexpr double kRateMax = 1e18;
-    out = PutVarint(out, static_cast<uint64_t>(std::clamp(links.*rate, 0.0, kRateMax)));
+    out = PutVarint(out, static_cast<uint64_t>(rates.*rate));
   }
   writer_->End(out);
 }
@@ -140,6 +143,29 @@ void TraceRecorder::OnResidency(ResidencyChange change, ExpertId id, uint64_t by
   out = PutVarint(out, static_cast<uint64_t>(index));
   out = PutVarint(out, static_cast<uint64_t>(id.expert));
   out = PutVarint(out, ResidencyCodeOf(bytes, expert_bytes_[static_cast<size_t>(index)]));
+  writer_->End(out);
+}
+
+void TraceRecorder::OnPlacement(const Placement& placement) {
+  const PlaceQuestion& question = placement.question;
+  if (placement.experts.size() > kPlacedMax) return;
+  if (question.rates != last_rates_) {
+    PutRates(TraceRecord::kRates, question.rates);
+    last_rates_ = question.rates;
+  }
+  static_assert((5 + 2 * kPlacedMax) * kVarintBytesMax <= TraceWriter::kRecordBytesMax);
+  uint8_t* out =
+      writer_->Begin(TraceRecord::kPlacement, (5 + 2 * placement.experts.size()) * kVarintBytesMax);
+  out = PutVarint(out, static_cast<uint64_t>(IndexOf(placement.layer)));
+  *out++ = question.is_from_file ? 1 : 0;
+  out = PutVarint(out, question.device_backlog_bytes);
+  out = PutVarint(out, static_cast<uint64_t>(placement.copy_count));
+  out = PutVarint(out, placement.experts.size());
+  for (const PlaceCandidate& expert : placement.experts) {
+    out = PutVarint(out, static_cast<uint64_t>(expert.key - placement.first_key));
+    out = PutVarint(out, static_cast<uint64_t>(expert.rows) << 1 |
+                             static_cast<uint64_t>(expert.is_worth_keeping));
+  }
   writer_->End(out);
 }
 

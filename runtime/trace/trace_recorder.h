@@ -53,6 +53,9 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
   void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts,
                    absl::Span<const float> scores) override;
   void OnResidency(ResidencyChange change, ExpertId id, uint64_t bytes) override;
+  // Of up to kPlacedMax experts; of more there is no record.
+  void OnPlacement(const Placement& placement) override;
+  static constexpr size_t kPlacedMax = 1024;
 
   // The step that OnStep began has ended; without such a step nothing happens.
   void EndStep(const StepRecord& record);
@@ -64,6 +67,7 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
 
  private:
   TraceRecorder(const TraceHeader& header, const Clock& clock, std::unique_ptr<TraceWriter> writer);
+  void PutRates(TraceRecord kind, const LinkRates& rates);
   uint8_t* PutIds(uint8_t* out, absl::Span<const int32_t> experts) const;
   void PutMiss(const MissRecord& miss, int64_t step);
   int IndexOf(int layer) const;
@@ -74,6 +78,7 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
   size_t id_bytes_ = 1;
   std::vector<int> layer_index_;        // by layer; -1: has no routed experts
   std::vector<uint64_t> expert_bytes_;  // by layer index
+  LinkRates last_rates_;                // that were put
   bool in_step_ = false;
   int64_t start_ns_ = -1;    // of the first step; -1: there was none yet
   int64_t last_end_ns_ = 0;  // of the last step, from then on

@@ -78,6 +78,20 @@ TEST(TieredCache, ForcedRulesDecideWhereExpertsInRamAreComputed) {
   }
 }
 
+TEST(TieredCache, ExpertsArePlacedByTheRatesThatTheStepBeganWith) {
+  TieredStoreOptions options = SmallVram(PlaceRule::kAuto);
+  options.rates = {.host = 1e9, .host_row = 4e9, .copy_in = 1e6};
+  TieredStore store(options);
+  FillVram(store);
+  store.cache->BeginStep(1);
+  EXPECT_EQ(store.AskOne(0, 5), kHost);
+  for (int i = 0; i < 200; ++i) store.cache->NoteHostCompute(1 << 20, 1 << 20, 1'000'000'000'000);
+  EXPECT_LT(store.cache->rates().host, 1e5);
+  EXPECT_EQ(store.AskOne(0, 5), kHost);
+  store.cache->BeginStep(2);
+  EXPECT_EQ(store.AskOne(0, 5), kDevice);
+}
+
 TEST(TieredCache, ExpertUsedOncePassesThroughVramAndStaysInRam) {
   TieredStore store(SmallVram(PlaceRule::kGpu));
   FillVram(store);

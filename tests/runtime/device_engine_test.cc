@@ -2,13 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
 #include "base/status.h"
 #include "device/modelled_device.h"
 #include "runtime/inspection.h"
+#include "runtime/trace/trace.h"
 #include "tests/runtime/shipped_model.h"
+#include "tests/testing/temporary_directory.h"
 
 namespace stoker {
 namespace {
@@ -200,6 +203,57 @@ TEST(DeviceEngine, LinksAreMeasuredWhereExpertsArePlacedByThem) {
   EXPECT_EQ(links->device, ModelledRates().memory_bytes_per_second);
   EXPECT_FALSE(links_of(kAuto, PlaceRule::kCpu).has_value());
   EXPECT_FALSE(links_of(kMinimum, PlaceRule::kAuto).has_value());
+}
+
+// What ChoosePlaces says of a placement's experts, whatever order they come in.
+void ExpectFollows(const Trace& trace, const TraceStep& step, const TracePlacement& placement) {
+  const auto place = static_cast<size_t>(placement.layer_index);
+  const absl::Span<const TracePlaced> placed(trace.placed.data() + placement.first,
+                                             static_cast<size_t>(placement.count));
+  std::vector<PlaceCandidate> experts;
+  for (const TracePlaced& expert : placed) {
+    experts.push_back({.key = expert.expert,
+                       .bytes = trace.header.layers[place].expert_bytes,
+                       .rows = expert.rows,
+                       .is_worth_keeping = expert.is_worth_keeping});
+  }
+  std::reverse(experts.begin(), experts.end());
+  const PlaceQuestion question = {.rule = PlaceRule::kAuto,
+                                  .rates = step.rates,
+                                  .is_from_file = placement.is_from_file,
+                                  .device_backlog_bytes = placement.device_backlog_bytes};
+  EXPECT_EQ(ChoosePlaces(question, absl::MakeSpan(experts)), placement.copy_count);
+  for (size_t i = 0; i < placed.size(); ++i) EXPECT_EQ(experts[i].key, placed[i].expert);
+}
+
+TEST(DeviceEngine, WhereExpertsWereComputedFollowsFromTheTrace) {
+  const TemporaryDirectory folder;
+  EngineOptions options = DeviceOptionsOf(kAuto);
+  const absl::StatusOr<Inspection> inspection = Inspect(options);
+  ASSERT_TRUE(inspection.ok()) << inspection.status();
+  const DevicePlan& all = inspection->plan.device;
+  options.vram = {.kind = MemoryBudget::Kind::kBytes,
+                  .bytes = all.minimum_bytes + (all.full_bytes - all.minimum_bytes) / 4};
+  options.trace_path = folder.File("run.trace");
+  {
+    const auto engine = OpenOrDie(options, SetLinks());
+    Generate(*engine, ShortRequest(*engine, 8));
+  }
+  const absl::StatusOr<Trace> trace = ReadTrace(options.trace_path);
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  int64_t copied = 0, computed = 0;
+  for (const TraceStep& step : trace->steps) {
+    for (int64_t i = 0; i < step.placements.count; ++i) {
+      const auto at = static_cast<size_t>(step.placements.first + i);
+      ExpectFollows(*trace, step, trace->placements[at]);
+      copied += trace->placements[at].copy_count;
+      computed += trace->placements[at].count - trace->placements[at].copy_count;
+    }
+  }
+  EXPECT_GT(copied, 0);
+  EXPECT_GT(computed, 0);
+  EXPECT_EQ(trace->steps.front().rates.host, 2e9);
+  EXPECT_NE(trace->steps.back().rates.host, 2e9);  // estimates have followed
 }
 
 TEST(DeviceEngine, ADeviceThatFailsEndsTheSequencesWithItsError) {

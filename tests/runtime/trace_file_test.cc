@@ -89,6 +89,39 @@ class RandomRun {
   void Between(TraceRecorder& recorder) {
     step_.residency.first = Count(expected_.residency);
     if (Below(2) == 0) Change(recorder);
+    step_.placements.first = Count(expected_.placements);
+    if (Below(2) == 0) rates_ = {.host = 1.0 * Below(1000), .copy_beside_host = 2e10, .drive = 1};
+  }
+
+  // By the rates of the step.
+  void Place(TraceRecorder& recorder, int index) {
+    constexpr int kFirstKey = 1000;
+    const PlaceQuestion question = {.rule = PlaceRule::kAuto,
+                                    .rates = rates_,
+                                    .is_from_file = Below(2) == 0,
+                                    .device_backlog_bytes = random_() >> Below(64)};
+    std::vector<PlaceCandidate> experts;
+    const int64_t first = Count(expected_.placed);
+    for (const int32_t expert : Choose(1 + Below(4))) {
+      const TracePlaced placed = {
+          .expert = expert, .rows = 1 + Below(500), .is_worth_keeping = Below(2) == 0};
+      expected_.placed.push_back(placed);
+      experts.push_back({.key = kFirstKey + expert,
+                         .rows = placed.rows,
+                         .is_worth_keeping = placed.is_worth_keeping});
+    }
+    const int copy_count = Below(static_cast<int>(experts.size()) + 1);
+    recorder.OnPlacement({.layer = LayerOf(index),
+                          .first_key = kFirstKey,
+                          .question = question,
+                          .experts = experts,
+                          .copy_count = copy_count});
+    expected_.placements.push_back({.layer_index = index,
+                                    .is_from_file = question.is_from_file,
+                                    .device_backlog_bytes = question.device_backlog_bytes,
+                                    .copy_count = copy_count,
+                                    .first = first,
+                                    .count = Count(experts)});
   }
 
   void Change(TraceRecorder& recorder) {
@@ -149,6 +182,7 @@ class RandomRun {
       }
     }
     if (Below(3) == 0) Change(recorder);
+    if (Below(3) == 0) Place(recorder, index);
     if (index == 3 || Below(2) == 0) return;
     const std::vector<int32_t> guesses = Choose(step_.rows.count * 5);
     recorder.OnLookahead(LayerOf(index), LayerOf(index + 1), 5, guesses, {});
@@ -220,6 +254,8 @@ class RandomRun {
     step_.lookaheads.count = Count(expected_.lookaheads) - step_.lookaheads.first;
     step_.residency.count = Count(expected_.residency) - step_.residency.first;
     step_.misses.count = Count(expected_.misses) - step_.misses.first;
+    step_.placements.count = Count(expected_.placements) - step_.placements.first;
+    if (step_.placements.count > 0) step_.rates = rates_;
     expected_.steps.push_back(step_);
   }
 
@@ -230,6 +266,7 @@ class RandomRun {
   int step_number_ = 0;
   int64_t start_ns_ = 0;
   std::vector<StepRow> rows_;
+  LinkRates rates_;  // of the running step
 };
 
 class TraceFileTest : public testing::Test {
