@@ -151,6 +151,14 @@ void ModelFlags::DeclareDevice(CLI::App& app) {
       ->group("");
   app.add_option("--modelled-link", modelled_link, "Rate of its copies each way, as 24GB/s")
       ->group("");
+  app.add_option("--modelled-link-out", modelled_link_out, "And of those from it, if another")
+      ->group("");
+  app.add_option("--modelled-link-latency-us", options.modelled.link_latency_us,
+                 "Microseconds before each of its copies")
+      ->group("");
+  app.add_option("--modelled-link-out-latency-us", options.modelled.link_out_latency_us,
+                 "And before those from it, if others")
+      ->group("");
   // For those who study slower drives.
   app.add_option("--modelled-drive", modelled_drive, "Read experts at this rate, as 200MB/s")
       ->group("");
@@ -195,6 +203,7 @@ absl::Status ModelFlags::CheckDevice() {
   }
   RETURN_IF_ERROR(rate("modelled-bandwidth", modelled_bandwidth, options.modelled.memory_rate));
   RETURN_IF_ERROR(rate("modelled-link", modelled_link, options.modelled.link_rate));
+  RETURN_IF_ERROR(rate("modelled-link-out", modelled_link_out, options.modelled.link_out_rate));
   return rate("modelled-drive", modelled_drive, options.modelled_drive.rate);
 }
 

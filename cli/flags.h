@@ -28,6 +28,7 @@ struct ModelFlags {
   std::string modelled_memory;
   std::string modelled_bandwidth;
   std::string modelled_link;
+  std::string modelled_link_out;
   std::string modelled_drive;
   bool quiet = false;
 

@@ -477,6 +477,20 @@ absl::StatusOr<Free> MemoryOf(int index) {
   return result;
 }
 
+// That kernels need: products of bytes on tensor cores.
+constexpr int kCapabilityMin = 8;
+
+absl::Status CheckCapability(int index) {
+  int major = kCapabilityMin, minor = 0;  // what cannot be asked will fail by itself
+  Forgotten(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index));
+  Forgotten(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index));
+  if (major >= kCapabilityMin) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("GPU {} is of compute capability {}.{}, and the kernels need {}.0 or later: it "
+                  "is too old. Choose another with --gpu, or use --device cpu",
+                  index, major, minor, kCapabilityMin));
+}
+
 // The GPU with the most free memory. Those that cannot be opened are passed over; the error is that
 // of the last one when it is so with all. Leaves nothing on the others.
 absl::StatusOr<int> ChooseDevice(int count) {
@@ -485,6 +499,10 @@ absl::StatusOr<int> ChooseDevice(int count) {
   size_t most_bytes = 0;
   absl::Status status;
   for (int index = 0; index < count; ++index) {
+    if (const absl::Status capable = CheckCapability(index); !capable.ok()) {
+      status = capable;
+      continue;
+    }
     const auto memory = MemoryOf(index);
     if (memory.ok() && (chosen < 0 || memory->free_bytes > most_bytes)) {
       chosen = index;
@@ -498,6 +516,7 @@ absl::StatusOr<int> ChooseDevice(int count) {
 }
 
 absl::StatusOr<DeviceInfo> InfoOf(int index, std::string_view choice) {
+  if (const absl::Status capable = CheckCapability(index); !capable.ok()) return capable;
   const auto memory = MemoryOf(index);
   if (!memory.ok()) return memory.status();
   cudaDeviceProp properties = {};
@@ -528,7 +547,9 @@ bool IsCudaBuiltIn() { return true; }
 
 int CountCudaDevices() {
   const auto count = CountDevices();
-  return count.ok() ? *count : 0;
+  int usable = 0;
+  for (int index = 0; count.ok() && index < *count; ++index) usable += CheckCapability(index).ok();
+  return usable;
 }
 
 absl::StatusOr<std::unique_ptr<Device>> OpenCudaDevice(const DeviceOptions& options) {

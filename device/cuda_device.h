@@ -9,7 +9,7 @@
 namespace stoker {
 
 bool IsCudaBuiltIn();
-// Those that the driver shows to this process; 0 without a driver.
+// Those that the driver shows to this process and that are new enough; 0 without a driver.
 int CountCudaDevices();
 // The GPU options.index, or the one with the most free memory. FailedPrecondition saying what is
 // missing; InvalidArgument for an index that there is not.

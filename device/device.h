@@ -121,9 +121,10 @@ struct ModelledRates {
   double memory_bytes_per_second = 900e9;  // kernels, by what they touch; infinity is a rate
   double copy_in_bytes_per_second = 24e9;
   double copy_out_bytes_per_second = 24e9;
-  int64_t launch_ns = 3'000;  // from the end of one kernel to the start of the next
-  int64_t repeat_ns = 1'000;  // the same within a recording that is repeated
-  int64_t copy_ns = 8'000;    // a copy's latency
+  int64_t launch_ns = 3'000;   // from the end of one kernel to the start of the next
+  int64_t repeat_ns = 1'000;   // the same within a recording that is repeated
+  int64_t copy_in_ns = 8'000;  // a copy's latency
+  int64_t copy_out_ns = 8'000;
 };
 
 struct DeviceOptions {

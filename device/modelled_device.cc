@@ -51,11 +51,11 @@ absl::Status CheckOptions(const DeviceOptions& options) {
         rates.memory_bytes_per_second, rates.copy_in_bytes_per_second,
         rates.copy_out_bytes_per_second));
   }
-  if (rates.launch_ns < 0 || rates.repeat_ns < 0 || rates.copy_ns < 0) {
-    return absl::InvalidArgumentError(
-        fmt::format("a modelled GPU cannot have latencies of {} ns (kernels), {} ns (kernels of a "
-                    "recording) and {} ns (copies); they must not be below 0",
-                    rates.launch_ns, rates.repeat_ns, rates.copy_ns));
+  if (rates.launch_ns < 0 || rates.repeat_ns < 0 || rates.copy_in_ns < 0 || rates.copy_out_ns < 0) {
+    return absl::InvalidArgumentError(fmt::format(
+        "a modelled GPU cannot have latencies of {} ns (kernels), {} ns (kernels of a "
+        "recording), {} ns (copies in) and {} ns (copies out); they must not be below 0",
+        rates.launch_ns, rates.repeat_ns, rates.copy_in_ns, rates.copy_out_ns));
   }
   if (options.modelled_memory_bytes == 0) {
     return absl::InvalidArgumentError("a modelled GPU needs memory; give it more than 0 bytes");
@@ -80,10 +80,11 @@ ModelledDevice::ModelledDevice(const DeviceOptions& options, Clock* clock)
   }
   info_.name = "modelled GPU";
   info_.description = fmt::format(
-      "modelled GPU: {} at {}, copies in at {}, out at {}; its kernels run on the CPU",
+      "modelled GPU: {} at {}, copies in at {} after {} us, out at {} after {} us; its kernels run "
+      "on the CPU",
       FormatBytes(options.modelled_memory_bytes), FormatRate(options.rates.memory_bytes_per_second),
-      FormatRate(options.rates.copy_in_bytes_per_second),
-      FormatRate(options.rates.copy_out_bytes_per_second));
+      FormatRate(options.rates.copy_in_bytes_per_second), options.rates.copy_in_ns / 1000,
+      FormatRate(options.rates.copy_out_bytes_per_second), options.rates.copy_out_ns / 1000);
   info_.memory_bytes = options.modelled_memory_bytes;
   info_.available_bytes = options.modelled_memory_bytes;
 }
@@ -173,9 +174,9 @@ int64_t ModelledDevice::DurationNs(const Operation& operation, int64_t launch_ns
     case Operation::Kind::kWait:
       return 0;
     case Operation::Kind::kCopyIn:
-      return TimeNs(rates.copy_ns, operation.bytes, rates.copy_in_bytes_per_second);
+      return TimeNs(rates.copy_in_ns, operation.bytes, rates.copy_in_bytes_per_second);
     case Operation::Kind::kCopyOut:
-      return TimeNs(rates.copy_ns, operation.bytes, rates.copy_out_bytes_per_second);
+      return TimeNs(rates.copy_out_ns, operation.bytes, rates.copy_out_bytes_per_second);
     case Operation::Kind::kCopyWithin:
       return TimeNs(launch_ns, 2 * operation.bytes, rates.memory_bytes_per_second);
     case Operation::Kind::kKernel:

@@ -24,12 +24,12 @@ namespace stoker {
 //
 // (a kernel: launch_ns, or repeat_ns behind another of the same recording, and the touched bytes at
 // the memory's rate, and so a copy within the device, which touches each byte twice; another copy:
-// copy_ns and the rate of its direction). Streams run side by side and do not slow each other. What
-// an operation does is done when its end has come by the clock and somebody asks (Await, IsDone),
-// never earlier, in the order of the ends over all streams, then of queueing. So a wait that was
-// forgotten, a source overwritten before its copy was done, or a result read too early gives wrong
-// bits, here as on a GPU. Kernels and copies run on the thread that asks; the time this takes is
-// the host's, and the model knows nothing of it.
+// the latency and the rate of its direction). Streams run side by side and do not slow each other.
+// What an operation does is done when its end has come by the clock and somebody asks (Await,
+// IsDone), never earlier, in the order of the ends over all streams, then of queueing. So a wait
+// that was forgotten, a source overwritten before its copy was done, or a result read too early
+// gives wrong bits, here as on a GPU. Kernels and copies run on the thread that asks; the time this
+// takes is the host's, and the model knows nothing of it.
 //
 // On a virtual clock Await moves the clock; on the real one it sleeps. A stream holds
 // kOperationsMax operations; when it is full, queueing waits for its oldest. Reaching outside of

@@ -17,6 +17,14 @@ DeviceOptions OptionsOf(const EngineOptions& options) {
     device.rates.copy_in_bytes_per_second = modelled.link_rate;
     device.rates.copy_out_bytes_per_second = modelled.link_rate;
   }
+  if (modelled.link_out_rate != 0) device.rates.copy_out_bytes_per_second = modelled.link_out_rate;
+  constexpr int64_t kUs = 1'000;
+  if (const std::optional<int> us = modelled.link_latency_us) {
+    device.rates.copy_in_ns = device.rates.copy_out_ns = *us * kUs;
+  }
+  if (const std::optional<int> us = modelled.link_out_latency_us) {
+    device.rates.copy_out_ns = *us * kUs;
+  }
   return device;
 }
 

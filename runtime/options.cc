@@ -26,7 +26,7 @@ constexpr int kContextMax = 1 << 20;
 constexpr int kRowsMax = 1 << 16;
 constexpr int kSequencesMax = 256;
 constexpr int kGpusMax = 64;
-constexpr int kDriveLatencyUsMax = 1'000'000;
+constexpr int kLatencyUsMax = 1'000'000;
 
 struct PlaceName {
   std::string_view name;
@@ -100,11 +100,14 @@ absl::Status CheckDevice(const EngineOptions& o) {
     return Unused("a property of the modelled GPU", o.device, "it says how fast or large to model",
                   "device modelled, or leave it out");
   }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(CheckInt("modelled_link_latency_us", o.modelled.link_latency_us.value_or(0), 0,
+                           kLatencyUsMax));
+  return CheckInt("modelled_link_out_latency_us", o.modelled.link_out_latency_us.value_or(0), 0,
+                  kLatencyUsMax);
 }
 
 absl::Status CheckModelledDrive(const ModelledDriveOptions& o) {
-  RETURN_IF_ERROR(CheckInt("modelled_drive_latency_us", o.latency_us, 0, kDriveLatencyUsMax));
+  RETURN_IF_ERROR(CheckInt("modelled_drive_latency_us", o.latency_us, 0, kLatencyUsMax));
   if (o.rate < 0 || !std::isfinite(o.rate)) {
     return OutOfRange("modelled_drive", fmt::format("{}", o.rate), "a rate such as 200MB/s");
   }

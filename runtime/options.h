@@ -45,10 +45,16 @@ absl::Status Validate(const SamplingOptions& options);
 // DeviceOptions. 0: the default.
 struct ModelledGpuOptions {
   uint64_t memory_bytes = 0;
-  double memory_rate = 0;  // bytes a second, of its memory
-  double link_rate = 0;    // bytes a second, of copies, each way
+  double memory_rate = 0;              // bytes a second, of its memory
+  double link_rate = 0;                // bytes a second, of copies; out too unless that has its own
+  double link_out_rate = 0;            // of copies out
+  std::optional<int> link_latency_us;  // of each copy; out too unless that has its own
+  std::optional<int> link_out_latency_us;
 
-  bool is_given() const { return memory_bytes != 0 || memory_rate != 0 || link_rate != 0; }
+  bool is_given() const {
+    return memory_bytes != 0 || memory_rate != 0 || link_rate != 0 || link_out_rate != 0 ||
+           link_latency_us.has_value() || link_out_latency_us.has_value();
+  }
 };
 
 // A slower drive than there is, for experts. Rate 0: the drive as it is.

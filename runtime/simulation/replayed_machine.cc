@@ -31,7 +31,8 @@ absl::Status ReplayedMachine::TakeDevice(uint64_t vram_bytes) {
                    .copy_out_bytes_per_second = timing_.copy_out_rate.value,
                    .launch_ns = 0,
                    .repeat_ns = 0,
-                   .copy_ns = std::llround(timing_.copy_latency_ns.value)};
+                   .copy_in_ns = std::llround(timing_.copy_latency_ns.value),
+                   .copy_out_ns = std::llround(timing_.copy_latency_ns.value)};
   options.modelled_memory_bytes = vram_bytes + sizeof(host_parts_);
   options.modelled_times_only = true;
   ASSIGN_OR_RETURN(device_, MakeModelledDevice(options, &clock_));

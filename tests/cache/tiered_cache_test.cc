@@ -228,7 +228,7 @@ TEST(TieredCache, UnpinsBeyondTheBoundWaitForTheOldest) {
 TEST(TieredCache, CopiesThatWereWaitedForTeachTheirRate) {
   TieredStoreOptions options = SmallVram(PlaceRule::kGpu);
   options.files.part_bytes = {200'000, 200'000, 200'000};
-  options.device_rates = {.copy_in_bytes_per_second = 5e9, .copy_ns = 0};
+  options.device_rates = {.copy_in_bytes_per_second = 5e9, .copy_in_ns = 0, .copy_out_ns = 0};
   options.rates = {.copy_in = 1e9};
   TieredStore store(options);
   for (int round = 0; round < 30; ++round) ASSERT_TRUE(store.Ask(1, {0, 1, 2, 3}).ok());

@@ -114,7 +114,9 @@ std::string SampleOf(const EffectiveValue& value) {
   if (value.is_set) return value.texts.front();
   if (value.key == "vram-policy") return "lru";
   if (value.key == "place") return "auto";
-  if (value.key == "modelled-bandwidth" || value.key == "modelled-link") return "10GB/s";
+  for (const char* key : {"modelled-bandwidth", "modelled-link", "modelled-link-out"}) {
+    if (value.key == key) return "10GB/s";
+  }
   return value.kind == EffectiveValue::Kind::kText ? "1G" : "1";
 }
 

@@ -79,6 +79,17 @@ TEST_F(CudaDeviceTest, GpuWithTheMostFreeMemoryIsChosenAndTheOthersAreLeft) {
   EXPECT_THAT(Fake().resets, ElementsAre(0, 1, 2));
 }
 
+TEST_F(CudaDeviceTest, GpuThatIsTooOldIsPassedOverAndSaid) {
+  Fake().gpus = {{.name = "Old", .capability = 7}, {.name = "New", .used_bytes = 100 << 20}};
+  EXPECT_EQ(UsableGpuCount(), 1);
+  EXPECT_EQ((*OpenCudaDevice({}))->info().name, "New");
+  EXPECT_TRUE(absl::IsFailedPrecondition(OpenStatus({.index = 0})));
+  EXPECT_THAT(ErrorOf(OpenStatus({.index = 0})), HasSubstr("compute capability 7.6"));
+  Fake().gpus.pop_back();
+  EXPECT_EQ(UsableGpuCount(), 0);
+  EXPECT_THAT(ErrorOf(OpenStatus()), HasSubstr("too old"));
+}
+
 TEST_F(CudaDeviceTest, GpuThatWasAskedForIsTaken) {
   Fake().gpus = {{.name = "A"}, {.name = "B", .used_bytes = 10 << 20}};
   EXPECT_EQ((*OpenCudaDevice({.index = 1}))->info().name, "B");

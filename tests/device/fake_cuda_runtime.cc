@@ -108,6 +108,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   properties->multiProcessorCount = 80;
   return Fake().lost;
 }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
+  const bool is_major = attribute == cudaDevAttrComputeCapabilityMajor;
+  *value = is_major ? Fake().gpus[static_cast<size_t>(index)].capability : 6;
+  return Fake().lost;
+}
 cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int) {
   std::snprintf(text, static_cast<size_t>(bytes), "ffff:ff:1f.7");  // there is no such device
   return cudaSuccess;

@@ -17,6 +17,7 @@ struct FakeGpu {
   std::string name = "Fake GPU";
   size_t memory_bytes = 256 << 20;
   size_t used_bytes = 0;              // by others
+  int capability = 8;                 // major
   cudaError_t opening = cudaSuccess;  // what making a context on it says
 };
 

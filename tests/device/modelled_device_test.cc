@@ -27,7 +27,8 @@ constexpr DeviceOptions kOptions = {.rates = {.memory_bytes_per_second = 2e9,
                                               .copy_out_bytes_per_second = 0.5e9,
                                               .launch_ns = 30,
                                               .repeat_ns = 10,
-                                              .copy_ns = 100},
+                                              .copy_in_ns = 100,
+                                              .copy_out_ns = 100},
                                     .modelled_memory_bytes = 1 << 20};
 
 struct Note {
@@ -78,6 +79,17 @@ TEST_F(ModelledDeviceTest, TimesAddUpOnAStream) {
   EXPECT_EQ(EndNs(Stream::kCompute), 530);
   Compute(3);  // a part of a nanosecond is a nanosecond
   EXPECT_EQ(EndNs(Stream::kCompute), 562);
+}
+
+TEST_F(ModelledDeviceTest, EachDirectionHasItsLatency) {
+  DeviceOptions options = kOptions;
+  options.rates.copy_out_ns = 700;
+  const auto device = *MakeModelledDevice(options, &clock_);
+  const DeviceBuffer buffer = *device->Take(1000);
+  device->CopyIn(Stream::kCopyIn, buffer.data(), host_, 1000);
+  device->CopyOut(Stream::kCopyOut, host_, buffer.data(), 1000);
+  EXPECT_EQ(device->EndNs(device->Record(Stream::kCopyIn)), 1100);
+  EXPECT_EQ(device->EndNs(device->Record(Stream::kCopyOut)), 2700);
 }
 
 TEST_F(ModelledDeviceTest, StreamsRunSideBySide) {
@@ -322,7 +334,8 @@ TEST_F(ModelledDeviceTest, OptionsThatMakeNoSenseAreRefused) {
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_out_bytes_per_second = kNone; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.launch_ns = -1; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.repeat_ns = -1; }));
-  EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_ns = -1; }));
+  EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_in_ns = -1; }));
+  EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.rates.copy_out_ns = -1; }));
   EXPECT_TRUE(is_refused([](DeviceOptions& o) { o.modelled_memory_bytes = 0; }));
   EXPECT_FALSE(is_refused([](DeviceOptions&) {}));
 }
@@ -338,12 +351,12 @@ TEST(ModelledDevice, EndlessRatesLeaveTheLatencies) {
   const std::vector<std::byte> host(1 << 20);
   device->CopyIn(Stream::kCopyIn, buffer.data(), host.data(), host.size());
   ASSERT_TRUE(device->Await(device->Record(Stream::kCopyIn)).ok());
-  EXPECT_EQ(clock.NowNs(), ModelledRates().copy_ns);
+  EXPECT_EQ(clock.NowNs(), ModelledRates().copy_in_ns);
 }
 
 TEST(ModelledDevice, OnTheRealClockWorkTakesItsTime) {
   DeviceOptions options = kOptions;
-  options.rates.copy_ns = 400'000;
+  options.rates.copy_in_ns = 400'000;
   const auto device = *MakeModelledDevice(options);
   const DeviceBuffer buffer = *device->Take(1000);
   std::vector<std::byte> host(1000);

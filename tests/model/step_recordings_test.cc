@@ -218,7 +218,8 @@ TEST_F(RepeatedSteps, TakeTheGapsBetweenKernelsOfARecording) {
                     .copy_out_bytes_per_second = std::numeric_limits<double>::infinity(),
                     .launch_ns = 3'000,
                     .repeat_ns = 1'000,
-                    .copy_ns = 0});
+                    .copy_in_ns = 0,
+                    .copy_out_ns = 0});
     if (!is_recorded) device.device().RefuseRecordings(1);
     for (int32_t i = 0; i < 3; ++i) EXPECT_TRUE(device.Step(Rows(i, 1)).ok());
     const int64_t start_ns = device.clock().NowNs();

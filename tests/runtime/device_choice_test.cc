@@ -37,6 +37,17 @@ TEST(ChooseDevice, AModelledDeviceHasThePropertiesAskedFor) {
   EXPECT_THAT(DescribeDevice(chosen->device.get()), HasSubstr(chosen->device->info().name));
 }
 
+TEST(ChooseDevice, AModelledLinkIsTheSameEachWayUnlessToldOtherwise) {
+  EngineOptions options = On("modelled");
+  const auto describe = [&] { return DescribeDevice(ChooseDevice(options)->device.get()); };
+  options.modelled.link_rate = 1e10;
+  options.modelled.link_latency_us = 20;
+  EXPECT_THAT(describe(), HasSubstr("in at 10.00 GB/s after 20 us, out at 10.00 GB/s after 20 us"));
+  options.modelled.link_out_rate = 5e9;
+  options.modelled.link_out_latency_us = 0;
+  EXPECT_THAT(describe(), HasSubstr("in at 10.00 GB/s after 20 us, out at 5.00 GB/s after 0 us"));
+}
+
 TEST(ChooseDevice, AutoIsTheProcessorWhereThereIsNoGpu) {
   if (UsableGpuCount() > 0) GTEST_SKIP() << "there is a GPU";
   const auto chosen = ChooseDevice(On("auto"));

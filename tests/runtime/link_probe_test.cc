@@ -95,7 +95,8 @@ class CopyTrafficTest : public testing::Test {
                                              .copy_in_bytes_per_second = 4e9,
                                              .copy_out_bytes_per_second = 1e9,
                                              .launch_ns = 0,
-                                             .copy_ns = 0}},
+                                             .copy_in_ns = 0,
+                                             .copy_out_ns = 0}},
                                   &clock_);
     host_ = *HostBuffer::Create(4 * kPieceBytes);
     ASSERT_TRUE(device_->Pin(host_.span()).ok());

@@ -30,7 +30,8 @@ struct ModelledSpeeds {
                           .copy_out_bytes_per_second = kAtOnce,
                           .launch_ns = 0,
                           .repeat_ns = 0,
-                          .copy_ns = 0};
+                          .copy_in_ns = 0,
+                          .copy_out_ns = 0};
 };
 
 // The store, with the processor's computing of experts taking its time.

@@ -76,6 +76,12 @@ TEST(EngineOptions, EachOptionOutOfRangeIsNamedWithItsRange) {
   refused([](EngineOptions& o) { o.kv = "q8"; }, "kv", "q8", "f16, f32");
   refused([](EngineOptions& o) { o.device = "tpu"; }, "device", "tpu", "auto, cpu, cuda, modelled");
   refused([](EngineOptions& o) { o.gpu = -2; }, "gpu", "-2", "-1 to");
+  refused(
+      [](EngineOptions& o) {
+        o.device = "modelled";
+        o.modelled.link_latency_us = -1;
+      },
+      "modelled_link_latency_us", "-1", "0 to");
   refused([](EngineOptions& o) { o.modelled_drive.rate = -1; }, "modelled_drive", "-1", "200MB/s");
   refused([](EngineOptions& o) { o.modelled_drive = {.rate = 1e9, .latency_us = -1}; },
           "modelled_drive_latency_us", "-1", "0 to");
@@ -105,6 +111,8 @@ TEST(EngineOptions, WhatTheDeviceWouldNotUseIsRefusedNotDropped) {
       "auto", [](EngineOptions& o) { o.modelled.memory_rate = 1e9; }, "modelled");
   refused(
       "cpu", [](EngineOptions& o) { o.modelled.link_rate = 1e9; }, "modelled");
+  refused(
+      "cpu", [](EngineOptions& o) { o.modelled.link_out_latency_us = 0; }, "modelled");
 }
 
 TEST(EngineOptions, WhatADeviceUsesIsAllowedWithIt) {

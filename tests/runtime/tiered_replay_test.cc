@@ -50,10 +50,10 @@ TimingModel TimingOf(const ModelledSpeeds& speeds) {
   timing.layer_ns.value = 0;
   timing.copy_in_rate.value = speeds.device.copy_in_bytes_per_second;
   timing.copy_out_rate.value = speeds.device.copy_out_bytes_per_second;
-  timing.copy_latency_ns.value = static_cast<double>(speeds.device.copy_ns);
+  timing.copy_latency_ns.value = static_cast<double>(speeds.device.copy_in_ns);
   timing.device_rate.value = speeds.device.memory_bytes_per_second;
   timing.device_latency_ns.value =
-      static_cast<double>(speeds.device.launch_ns + speeds.device.copy_ns);
+      static_cast<double>(speeds.device.launch_ns + speeds.device.copy_in_ns);
   return timing;
 }
 
