@@ -117,6 +117,11 @@ Governor::Options GovernorOptions(const DraftSource& source, const ModelSpec& ta
           .values = *std::move(values)};
 }
 
+ShadowCache::Options ShadowOptions(const ModelSpec& target, const StepLimits& limits) {
+  return {.rows_max = limits.sequence_count * (1 + limits.draft_length_max),
+          .top_k = target.config.experts_used};
+}
+
 DraftNeeds PlanDraft(const DraftSource& source, const ModelSpec& target, const StepLimits& limits,
                      const EngineOptions& options, int thread_count, bool on_device) {
   DraftNeeds needs;
@@ -126,6 +131,7 @@ DraftNeeds PlanDraft(const DraftSource& source, const ModelSpec& target, const S
       choice.row->plan_bytes(DraftShape(target, limits), target.config, choice.values) +
       Governor::PlanBytes(GovernorOptions(source, target, limits, options)) +
       Speculation::PlanBytes(limits.sequence_count) +
+      ShadowCache::PlanBytes(target.experts, ShadowOptions(target, limits)) +
       Sampler::PlanBytes(target.config.vocab_count, limits.context + 1);
   if (target.with_mtp) {
     (on_device ? needs.device_bytes : needs.host_bytes) +=

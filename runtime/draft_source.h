@@ -13,6 +13,7 @@
 #include "runtime/step_limits.h"
 #include "speculative/drafter.h"
 #include "speculative/governor.h"
+#include "speculative/shadow_cache.h"
 
 namespace stoker {
 
@@ -45,6 +46,8 @@ DrafterParts DraftShape(const ModelSpec& target, const StepLimits& limits);
 KvCache::Options MtpKvOptions(const StepLimits& limits, const EngineOptions& options);
 Model::Options DraftModelOptions(const StepLimits& limits);
 // Requires valid options.
+// Without the slots of the store, which are not known while it is planned.
+ShadowCache::Options ShadowOptions(const ModelSpec& target, const StepLimits& limits);
 Governor::Options GovernorOptions(const DraftSource& source, const ModelSpec& target,
                                   const StepLimits& limits, const EngineOptions& options);
 

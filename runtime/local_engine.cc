@@ -213,12 +213,14 @@ void LocalEngine::SampleTokens(absl::Span<const StepPart> plan) {
   scheduler_.Done();
   float* logits = output_.logits;
   const float* normed = output_.normed;
+  int first_row = 0;
   for (const StepPart& part : plan) {
     int kept = part.rows;
     if (part.wants_token) {
-      kept -= part.drafts - SamplePart(part, logits);
+      kept -= part.drafts - SamplePart(part, part.is_prompt ? -1 : first_row, logits);
       logits += int64_t{1 + part.drafts} * spec().config.vocab_count;
     }
+    first_row += part.rows;
     if (normed == nullptr) continue;
     TellDrafter(part, kept, normed);
     normed += int64_t{part.rows} * spec().config.hidden;
@@ -238,7 +240,7 @@ void LocalEngine::TellDrafter(const StepPart& part, int kept_rows, const float* 
 
 // The newest token's row gives a token; as long as that is the draft in the next row, so does that
 // row. Returns how many drafts were right.
-int LocalEngine::SamplePart(const StepPart& part, float* logits) {
+int LocalEngine::SamplePart(const StepPart& part, int first_row, float* logits) {
   Sequence& sequence = *Find(part.sequence);
   const int drafts_before = sequence.draft_count();
   int tokens = 0, right = 0;
@@ -256,7 +258,8 @@ int LocalEngine::SamplePart(const StepPart& part, float* logits) {
                                   .slot = part.slot,
                                   .checked = part.drafts,
                                   .right = right,
-                                  .drafts_before = drafts_before});
+                                  .drafts_before = drafts_before,
+                                  .first_row = first_row});
   }
   if (!is_running) {
     Forget(part.sequence);

@@ -59,6 +59,7 @@ struct EngineParts {
   StepObservers observers;                        // of what the routers decide
   HostBuffer outputs;                             // StepOutput's logits, hidden states, sums
   std::unique_ptr<BlockReader> draft_reader;      // of a draft model
+  std::unique_ptr<ShadowCache> shadow;            // null when nothing drafts, or all is resident
   std::unique_ptr<Speculation> speculation;       // null when nothing drafts
   std::unique_ptr<DraftingStore> drafting_store;  // null without speculation or experts
   std::function<void(SequenceId, absl::Span<const float>)> see_logits;  // may be empty
@@ -103,7 +104,7 @@ class LocalEngine final : public Engine {
   void BuildRows(absl::Span<const StepPart> plan);
   void EndCancelled();
   void SampleTokens(absl::Span<const StepPart> plan);
-  int SamplePart(const StepPart& part, float* logits);
+  int SamplePart(const StepPart& part, int first_row, float* logits);
   void TellDrafter(const StepPart& part, int kept_rows, const float* normed);
   bool SampleToken(Sequence& sequence, float* logits);
   void FailAll(absl::Span<const StepPart> plan);

@@ -276,11 +276,27 @@ absl::StatusOr<DraftModel> LoadDraftModel(DraftSource& source, const EngineOptio
   return draft;
 }
 
+// Where experts are missing at times, what drafts are weighed against is a cache without them.
+void AddShadow(const ModelSpec& spec, const EngineOptions& options, EngineParts& parts) {
+  int64_t slot_count = 0;
+  const CachePlan& plan = parts.info.plan.cache;
+  for (const auto* classes : {&plan.classes, &plan.vram_classes}) {
+    for (const SlotClass& c : *classes) slot_count += c.slot_count;
+  }
+  const bool is_governed = options.draft_length < 0;
+  if (!is_governed || slot_count >= spec.experts.expert_count()) return;
+  ShadowCache::Options shadow = ShadowOptions(spec, parts.limits);
+  shadow.slot_count = slot_count;
+  parts.shadow = std::make_unique<ShadowCache>(spec.experts, shadow);
+  parts.observers.Add(*parts.shadow);
+}
+
 // Who drafts, and what decides how much.
 absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
                           const Engine::Parts& given, EngineParts& parts) {
   if (source.is_none()) return absl::OkStatus();
   const ModelSpec& spec = parts.model->spec();
+  AddShadow(spec, options, parts);
   parts.speculation = std::make_unique<Speculation>(
       Speculation::Parts{.name = options.draft,
                          .governor = GovernorOptions(source, spec, parts.limits, options),
@@ -288,7 +304,8 @@ absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
                          .ledger = parts.ledger.get(),
                          .vocab_count = spec.config.vocab_count,
                          .context = parts.limits.context,
-                         .prefetcher = parts.prefetcher.get()});
+                         .prefetcher = parts.prefetcher.get(),
+                         .shadow = parts.shadow.get()});
   DrafterParts drafter = DraftShape(spec, parts.limits);
   ASSIGN_OR_RETURN(drafter.own, LoadDraftModel(source, options, parts));
   drafter.chooser = parts.speculation.get();

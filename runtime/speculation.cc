@@ -27,6 +27,7 @@ uint64_t Speculation::PlanBytes(int sequence_count) {
 
 void Speculation::Draft(absl::Span<Item> items) {
   draft_ns_ = ahead_ns_ = 0;
+  undrafted_missing_ = 0;
   rounds_.clear();
   ahead_.clear();
   if (!is_working()) return;
@@ -141,6 +142,9 @@ void Speculation::RunJobs() {
 
 void Speculation::OnTokens(const Outcome& outcome) {
   Slot& slot = slots_[static_cast<size_t>(outcome.slot)];
+  if (parts_.shadow != nullptr && outcome.first_row >= 0) {
+    undrafted_missing_ += parts_.shadow->Use(outcome.first_row, 1 + outcome.right);
+  }
   if (outcome.checked > 0) {
     governor_.ObserveDrafts(outcome.slot, outcome.checked, outcome.right);
     for (int place = 0; place < std::min(outcome.checked, outcome.right + 1); ++place) {
@@ -180,6 +184,7 @@ void Speculation::EndStep(uint64_t draft_misses, StepRecord& record) {
        .tokens = record.tokens,
        .checked = record.draft_rows,
        .draft_ns = draft_ns_,
+       .undrafted_missing = parts_.shadow != nullptr ? undrafted_missing_ : -1.0,
        .draft_rounds = rounds_});
   totals_.draft_ns += draft_ns_;
   totals_.ahead_ns += ahead_ns_;

@@ -19,6 +19,7 @@
 #include "runtime/sequence.h"
 #include "speculative/drafter.h"
 #include "speculative/governor.h"
+#include "speculative/shadow_cache.h"
 
 namespace stoker {
 
@@ -42,7 +43,8 @@ class Speculation final : public TokenChooser {
     TimeLedger* ledger = nullptr;
     int vocab_count = 0;
     int context = 0;
-    Prefetcher* prefetcher = nullptr;  // must outlive this object; may be null
+    Prefetcher* prefetcher = nullptr;  // must outlive this object, as must the next; may be null
+    ShadowCache* shadow = nullptr;     // told of every step; null where all experts are resident
   };
   explicit Speculation(const Parts& parts);
   // Once, before the first step. The drafter chooses tokens through this object.
@@ -72,6 +74,7 @@ class Speculation final : public TokenChooser {
     int checked = 0;
     int right = 0;
     int drafts_before = 0;
+    int first_row = -1;  // of the step; below 0: a prompt's
   };
   void OnTokens(const Outcome& outcome);
   void OnRows(const VerifiedRows& rows) {
@@ -115,6 +118,7 @@ class Speculation final : public TokenChooser {
   std::vector<DraftCost::Round> rounds_;  // of drafts before the step
   int64_t draft_ns_ = 0;                  // which took so long
   int64_t ahead_ns_ = 0;                  // drafting within the step
+  int undrafted_missing_ = 0;             // of the running step, by the shadow
   absl::Status status_;
   DraftTotals totals_;
 };

@@ -28,6 +28,9 @@ constexpr double kMuchCheaper = 0.8;
 constexpr double kTrialFade = 0.25;
 // The best that a size not known yet could promise, by what is known: less, and it is not tried.
 constexpr double kProbeGain = 1.2;
+// Of what the text alone misses: tokens, and misses that weigh like those seen.
+constexpr double kShadowMemory = 16;
+constexpr double kShadowPrior = 16;
 // The most that is hoped of a drafter.
 constexpr double kBestChance = 0.95;
 
@@ -75,7 +78,7 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
   const int sequences = static_cast<int>(candidates.size());
   const int known_rows = std::max(sequences, cost_.SureRows());
   const double known_ns = cost_.Ns(known_rows);
-  double best_rate = sequences / cost_.Ns(sequences), probe_rate = 0;
+  double best_rate = sequences / PlainNs(sequences), probe_rate = 0;
   double tokens = sequences, draft_ns = 0;
   std::fill(reached_.begin(), reached_.end(), 1.0);
   std::fill(wanting_.begin(), wanting_.end(), 0);
@@ -138,13 +141,13 @@ double Governor::MoreDraftNs(int round) {
 }
 
 void Governor::NoteVerdict(int sequences, double best_rate) {
-  const double plain_rate = sequences / cost_.Ns(sequences);
+  const double plain_rate = sequences / PlainNs(sequences);
   const double gain_min = is_on_ ? 0 : options_.values[kGainToStart];
   const bool is_to_doubt = !is_on_ || checked_run_ == 0;
   is_on_ = best_rate > plain_rate * (1 + gain_min);
   belief_ = {.promise = best_rate / plain_rate,
              .chance = of_all_.At(0, kPriorAcceptance),
-             .cost = cost_.Ns(sequences + 1) / cost_.Ns(sequences)};
+             .cost = cost_.Ns(sequences + 1) / PlainNs(sequences)};
   if (!is_on_) return;
   if (is_to_doubt) cost_.Doubt();
   trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
@@ -167,7 +170,7 @@ void Governor::Listen(absl::Span<Candidate> candidates) {
 
 bool Governor::CouldPay(int sequences) const {
   if (!draft_cost_.IsKnown() || !cost_.IsKnown(sequences)) return true;
-  const double rate_min = sequences / cost_.Ns(sequences) * (1 + options_.values[kGainToStart]);
+  const double rate_min = sequences / PlainNs(sequences) * (1 + options_.values[kGainToStart]);
   double tokens = 1, reached = 1, draft_ns = 0;
   for (int length = 1; length <= options_.length_max; ++length) {
     tokens += reached *= kBestChance;
@@ -196,7 +199,7 @@ void Governor::BeginTrial() {
 // for what it took to come to the first verdict, which is often of an untypical beginning.
 void Governor::ChargeTrial(const StepSample& sample) {
   const double step_ns = sample.cost.compute_ns + sample.cost.wait_ns;
-  const double plain_ns = cost_.IsKnown(sample.sequences) ? cost_.Ns(sample.sequences) : step_ns;
+  const double plain_ns = cost_.IsKnown(sample.sequences) ? PlainNs(sample.sequences) : step_ns;
   if (is_on_ || plain_ns == 0 || !has_tried_) return;
   auto lost_ns = static_cast<double>(sample.draft_ns);
   if (sample.checked > 0) lost_ns += step_ns - plain_ns * sample.tokens / sample.sequences;
@@ -221,6 +224,7 @@ void Governor::ObserveStep(const StepSample& sample) {
   const auto draft_ns = static_cast<double>(sample.draft_ns);
   draft_cost_.ObserveStep(sample.draft_rounds, has_joined_);
   has_joined_ = false;
+  NoteUndrafted(sample);
   ChargeTrial(sample);
   ++totals_.steps;
   totals_.step_ns += step_ns + draft_ns;
@@ -237,9 +241,44 @@ void Governor::ObserveStep(const StepSample& sample) {
   }
 }
 
+// Of a step without drafts, had there been none before it either.
+double Governor::PlainNs(int sequences) const {
+  const double ns = cost_.Ns(sequences);
+  if (undrafted_missing_ < 0) return ns;
+  const double missing = undrafted_missing_ * ShadowRatio() * sequences;
+  return std::min(ns, cost_.ComputeNs(sequences) + missing * cost_.wait_per_missing_ns());
+}
+
+// Of what is missed where there are no drafts, by what was said to be.
+double Governor::ShadowRatio() const {
+  return (missing_pure_ + kShadowPrior) / (missing_shadow_ + kShadowPrior);
+}
+
+void Governor::NoteUndrafted(const StepSample& sample) {
+  pure_run_ = sample.checked > 0 ? 0 : std::min(pure_run_ + 1, kPureAfter);
+  if (sample.undrafted_missing < 0 || sample.tokens == 0) return;
+  const double of_token = sample.undrafted_missing / sample.tokens;
+  const double share = std::min(1.0, sample.tokens / (kShadowMemory * sample.sequences));
+  undrafted_missing_ = undrafted_missing_ < 0
+                           ? of_token
+                           : undrafted_missing_ + (of_token - undrafted_missing_) * share;
+  if (pure_run_ < kPureAfter) return;
+  constexpr double kKeep = 1 - 1 / (4 * kShadowMemory);
+  missing_pure_ = missing_pure_ * kKeep + sample.cost.missing;
+  missing_shadow_ = missing_shadow_ * kKeep + sample.undrafted_missing;
+}
+
+void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
+  if (sample.undrafted_missing < 0) return CompareWithNoneSeen(sample, step_ns);
+  if (pure_run_ == kPureAfter) return;
+  const double rounds = static_cast<double>(sample.tokens) / sample.sequences;
+  const double wait_ns = sample.undrafted_missing * ShadowRatio() * cost_.wait_per_missing_ns();
+  totals_.won_ns += cost_.ComputeNs(sample.sequences) * rounds + wait_ns - step_ns;
+}
+
 // What none would have taken between two runs of steps without drafts is the mean of what it took
 // before and after: in a cache that fills, what it took before says too much.
-void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
+void Governor::CompareWithNoneSeen(const StepSample& sample, double step_ns) {
   const double plain_ns = cost_.Ns(sample.sequences);
   if (sample.checked > 0) {
     const double none_ns = plain_ns * sample.tokens / sample.sequences;

@@ -30,6 +30,9 @@ namespace stoker {
 // many rows, a half more or less, unless nothing is known of its size yet; or where one with drafts
 // took longer than was thought, so that a few cheap ones do not turn drafts on.
 //
+// Those before that were pushed out by drafts are missed by steps without, too: how many the text
+// alone would miss is known from elsewhere (ShadowCache), and counts where it is less.
+//
 // On, a few steps are without drafts now and then, so that what the others are held against stays
 // true: kPlainRun after kCheckedRun, sooner at first. Also, kShorterRun of kShorterEvery steps have
 // half as many drafts, so that a better length is found.
@@ -45,10 +48,11 @@ namespace stoker {
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
  public:
-  static constexpr int kCheckedRun = 128, kCheckedRunAtFirst = 12;  // steps with drafts in a row
-  static constexpr int kPlainRun = 4;                               // and without
+  static constexpr int kCheckedRun = 128, kCheckedRunAtFirst = 4;  // steps with drafts in a row
+  static constexpr int kPlainRun = 4;                              // and without
   static constexpr int kShorterEvery = 64, kShorterRun = 4;
   static constexpr int kSettling = 2;
+  static constexpr int kPureAfter = 32;       // steps behind one with drafts that still feel them
   static constexpr double kMemoryOfAll = 64;  // see Acceptance
   static constexpr ParameterRow kParameters[] = {
       {.name = "gain_to_start",
@@ -98,6 +102,8 @@ class Governor {
     int tokens = 0;
     int checked = 0;       // drafts among its rows
     int64_t draft_ns = 0;  // drafting, outside of waits
+    // Experts that its tokens would have missed had there never been drafts; below 0: not known.
+    double undrafted_missing = -1;
     absl::Span<const DraftCost::Round> draft_rounds;
   };
   void ObserveStep(const StepSample& sample);
@@ -139,7 +145,11 @@ class Governor {
   bool CouldPay(int sequences) const;
   void BeginTrial();
   void ChargeTrial(const StepSample& sample);
+  double PlainNs(int sequences) const;
+  double ShadowRatio() const;
+  void NoteUndrafted(const StepSample& sample);
   void CompareWithNone(const StepSample& sample, double step_ns);
+  void CompareWithNoneSeen(const StepSample& sample, double step_ns);
   bool HasSettled(int rows);
   void NoteRun(const StepSample& sample, double step_ns);
   double Chance(const Candidate& candidate) const;
@@ -164,6 +174,12 @@ class Governor {
   int trial_steps_ = 0;  // left of the running trial
   double trial_ns_ = 0;  // lost to drafts since it began, while off
   int64_t trial_interval_ = 0;
+  double undrafted_missing_ = -1;  // a token's, of late; below 0: not known
+  // Steps since one with drafts, and what those behind kPureAfter missed, in truth and by
+  // undrafted_missing: fading sums.
+  int pure_run_ = 0;
+  double missing_pure_ = 0;
+  double missing_shadow_ = 0;
   double none_ns_ = 0;          // of the tokens since the last run of steps without drafts
   double plain_ns_before_ = 0;  // a sequence's share of a step without, as the running one began
   Belief belief_;

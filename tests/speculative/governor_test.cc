@@ -16,9 +16,11 @@ struct World {
   std::function<double(int rows)> compute_ns = [](int) { return 1000.0; };
   std::function<double(int rows)> missing = [](int) { return 0.0; };
   double wait_per_missing_ns = 0;
-  double chance = 0;      // of each draft, if those before it are right
-  double draft_ns = 0;    // a draft
-  double pushed_out = 0;  // experts that the first step behind one with drafts misses as well
+  double chance = 0;        // of each draft, if those before it are right
+  double draft_ns = 0;      // a draft
+  double pushed_out = 0;    // experts that the first step behind one with drafts misses as well
+  int felt_for = 1;         // and so many behind it
+  bool has_shadow = false;  // whether it is known what the text alone would miss
 };
 
 Governor::Options Options(int sequences, bool is_drafting_free = true) {
@@ -66,17 +68,19 @@ class SimulatedRun {
       tokens += std::min(right, candidate.check);
     }
     const double missing =
-        world.missing(rows) + (checked == 0 && had_drafts_ ? world.pushed_out : 0.0);
-    had_drafts_ = checked > 0;
-    const Governor::StepSample sample = {.cost = {.rows = rows,
-                                                  .compute_ns = world.compute_ns(rows),
-                                                  .wait_ns = missing * world.wait_per_missing_ns,
-                                                  .missing = missing},
-                                         .sequences = sequences_,
-                                         .tokens = tokens,
-                                         .checked = checked,
-                                         .draft_ns = draft_ns,
-                                         .draft_rounds = rounds};
+        world.missing(rows) + (checked == 0 && felt_left_ > 0 ? world.pushed_out : 0.0);
+    felt_left_ = checked > 0 ? world.felt_for : felt_left_ - 1;
+    const Governor::StepSample sample = {
+        .cost = {.rows = rows,
+                 .compute_ns = world.compute_ns(rows),
+                 .wait_ns = missing * world.wait_per_missing_ns,
+                 .missing = missing},
+        .sequences = sequences_,
+        .tokens = tokens,
+        .checked = checked,
+        .draft_ns = draft_ns,
+        .undrafted_missing = world.has_shadow ? world.missing(1) * tokens : -1,
+        .draft_rounds = rounds};
     governor_.ObserveStep(sample);
     tokens_ += tokens;
     checked_ += checked;
@@ -102,7 +106,7 @@ class SimulatedRun {
   Governor governor_;
   const int sequences_;
   std::mt19937_64 random_;
-  bool had_drafts_ = false;  // the last step
+  int felt_left_ = 0;  // steps that feel the last drafts
   double tokens_ = 0, ns_ = 0, checked_ = 0, drafted_ = 0, won_ns_ = 0;
 };
 
@@ -255,6 +259,32 @@ TEST(Governor, WhatWrongDraftsLeaveInTheCacheDoesNotFlatterDrafts) {
   world.compute_ns = [](int rows) { return 1000.0 * rows; };
   world.pushed_out = 20;
   run.Steps(world, 600);
+  EXPECT_FALSE(run.governor().is_on());
+}
+
+// For longer than the few steps without drafts that are made meanwhile.
+TEST(Governor, WhatDraftsLeaveForLongIsNoticedByWhatTheTextAloneWouldMiss) {
+  World world = {.wait_per_missing_ns = 500, .chance = 0.6, .felt_for = 20};
+  for (const bool has_shadow : {false, true}) {
+    world.has_shadow = has_shadow;
+    world.compute_ns = [](int) { return 1000.0; };
+    world.pushed_out = 0;
+    SimulatedRun run(Options(1));
+    run.Steps(world, 100);
+    ASSERT_TRUE(run.governor().is_on());
+    world.compute_ns = [](int rows) { return 1000.0 * rows; };
+    world.pushed_out = 20;
+    run.Steps(world, 600);
+    EXPECT_EQ(run.governor().is_on(), !has_shadow);
+  }
+}
+
+// The store does better than the shadow, which knows nothing of its guesses.
+TEST(Governor, AShadowThatMissesMoreThanTheStoreDoesNotTurnDraftsOn) {
+  World world = Streamed(0.2);
+  SimulatedRun run(Options(1));
+  world.has_shadow = true;
+  run.Steps(world, 1000);
   EXPECT_FALSE(run.governor().is_on());
 }
 

@@ -1,0 +1,95 @@
+// A ring of keys in the order of their use.
+#include "speculative/shadow_cache.h"
+
+#include <algorithm>
+
+#include "model/model.h"
+
+namespace stoker {
+
+ShadowCache::ShadowCache(const ExpertCatalog& catalog, const Options& options)
+    : options_(options), has_routed_(catalog.layers.size()) {
+  int32_t key = 0;
+  for (const LayerExperts& layer : catalog.layers) {
+    layer_index_.resize(static_cast<size_t>(layer.layer) + 1, -1);
+    layer_index_.back() = static_cast<int>(first_key_.size());
+    first_key_.push_back(key);
+    key += layer.expert_count;
+  }
+  entries_.resize(static_cast<size_t>(key) + 1);
+  entries_.back() = {.newer = key, .older = key};
+  chosen_.resize(catalog.layers.size() * static_cast<size_t>(options.rows_max) *
+                 static_cast<size_t>(options.top_k));
+}
+
+uint64_t ShadowCache::PlanBytes(const ExpertCatalog& catalog, const Options& options) {
+  const uint64_t layers = catalog.layers.size();
+  const int last_layer = catalog.layers.empty() ? 0 : catalog.layers.back().layer;
+  return sizeof(ShadowCache) + (static_cast<uint64_t>(last_layer) + 1) * sizeof(int) +
+         layers * (sizeof(int32_t) + 1) +
+         (static_cast<uint64_t>(catalog.expert_count()) + 1) * sizeof(Entry) +
+         layers * static_cast<uint64_t>(options.rows_max) * static_cast<uint64_t>(options.top_k) *
+             sizeof(uint16_t);
+}
+
+void ShadowCache::OnStep(absl::Span<const StepRow> rows) {
+  const int count = static_cast<int>(rows.size());
+  rows_ = count <= options_.rows_max ? count : 0;
+  std::fill(has_routed_.begin(), has_routed_.end(), false);
+}
+
+void ShadowCache::OnRouting(int layer, int top_k, absl::Span<const int32_t> experts,
+                            absl::Span<const float>) {
+  const auto place = static_cast<size_t>(layer);
+  const bool is_known = place < layer_index_.size() && layer_index_[place] >= 0;
+  if (!is_known || top_k != options_.top_k || rows_ * top_k != static_cast<int>(experts.size())) {
+    return;
+  }
+  const auto index = static_cast<size_t>(layer_index_[place]);
+  has_routed_[index] = true;
+  std::copy(experts.begin(), experts.end(),
+            chosen_.begin() + static_cast<ptrdiff_t>(index) * options_.rows_max * options_.top_k);
+}
+
+int ShadowCache::Use(int first_row, int count) {
+  int missing = 0;
+  for (int row = first_row; row < std::min(first_row + count, rows_); ++row) {
+    for (size_t index = 0; index < first_key_.size(); ++index) {
+      if (!has_routed_[index]) continue;
+      const uint16_t* const chosen =
+          chosen_.data() +
+          (static_cast<ptrdiff_t>(index) * options_.rows_max + row) * options_.top_k;
+      for (int k = 0; k < options_.top_k; ++k) {
+        missing += UseOne(first_key_[index] + chosen[k]) ? 0 : 1;
+      }
+    }
+  }
+  return missing;
+}
+
+// Whether it was in memory.
+bool ShadowCache::UseOne(int32_t key) {
+  Entry& entry = entries_[static_cast<size_t>(key)];
+  const bool is_resident = entry.newer != kNone;
+  if (is_resident) {
+    Unlink(key);
+  } else if (resident_ < options_.slot_count) {
+    ++resident_;
+  } else {
+    Unlink(entries_.back().newer);  // the oldest
+  }
+  const int32_t latest = entries_.back().older;
+  entry = {.newer = end(), .older = latest};
+  entries_[static_cast<size_t>(latest)].newer = key;
+  entries_.back().older = key;
+  return is_resident;
+}
+
+void ShadowCache::Unlink(int32_t key) {
+  Entry& entry = entries_[static_cast<size_t>(key)];
+  entries_[static_cast<size_t>(entry.newer)].older = entry.older;
+  entries_[static_cast<size_t>(entry.older)].newer = entry.newer;
+  entry = {};
+}
+
+}  // namespace stoker
