@@ -24,6 +24,7 @@ cd "$(dirname "$0")/.."
 device=cuda
 out=
 scratch=${TMPDIR:-/tmp}/stoker-gpu-check
+seconds_max=${STOKER_GPU_CHECK_SECONDS:-480}  # after which no stage begins
 stages=()
 all_stages=(build test exact sanitize links resident budget slice report)
 resident_model=(qwen3moe-9g --layers 48 --vocab 151936)
@@ -74,7 +75,16 @@ make_pack() {
     ldd "$path" | awk '$3 ~ /^\// {print $3}'
   done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' |
     xargs -I{} cp -L {} "$pack/lib/"
-  say "packed $(du -sm "$pack" | cut -f1) MiB in $pack"
+  local packed_mib sources_mib pack_mib_max
+  packed_mib=$(du -sm "$pack" | cut -f1)
+  sources_mib=$(git ls-files -z | du --files0-from=- -cm | tail -1 | cut -f1)
+  pack_mib_max=$((64 - sources_mib))
+  [[ $packed_mib -le $pack_mib_max ]] || {
+    say "FAILED: packed $packed_mib MiB in $pack, more than $pack_mib_max"
+    say "  try: STOKER_CUDA_ARCHITECTURES with one architecture only"
+    return 1
+  }
+  say "packed $packed_mib MiB in $pack"
 }
 
 stage_build() {
@@ -213,7 +223,7 @@ rehearse() {
 
 while [[ $# -gt 0 ]]; do
   case $1 in
-    --pack) make_pack && exit 0 ;;
+    --pack) make_pack; exit ;;
     --out) out=${2:?--out needs a folder} && shift ;;
     --rehearse) rehearse ;;
     -*) say "unknown flag $1; see the head of $0" && exit 2 ;;
@@ -240,6 +250,11 @@ for stage in "${stages[@]}"; do
   if [[ " ${all_stages[*]} " != *" $stage "* ]]; then
     say "no stage $stage: ${all_stages[*]}"
     exit 2
+  fi
+  if [[ $SECONDS -ge $seconds_max && $stage != report ]]; then
+    say "FAILED: no time left for $stage: $SECONDS s of $seconds_max are over"
+    failed+=("$stage")
+    continue
   fi
   start=$SECONDS
   # A subshell of its own, outside any condition, so that its first failure ends the stage.
