@@ -281,7 +281,7 @@ void AddShadow(const ModelSpec& spec, const EngineOptions& options, EngineParts&
   int64_t slot_count = 0;
   const CachePlan& plan = parts.info.plan.cache;
   for (const auto* classes : {&plan.classes, &plan.vram_classes}) {
-    for (const SlotClass& c : *classes) slot_count += c.slot_count;
+    for (const SlotClass& c : *classes) slot_count += c.slot_count - c.transit_count;
   }
   const bool is_governed = options.draft_length < 0;
   if (!is_governed || slot_count >= spec.experts.expert_count()) return;

@@ -68,6 +68,7 @@ ordered_json PlacementJson(const Trace& trace, const TracePlacement& placement) 
   return {{"layer", LayerAt(trace, placement.layer_index)},
           {"from_file", placement.is_from_file},
           {"device_backlog_bytes", placement.device_backlog_bytes},
+          {"rates", RatesJson(trace.rates[static_cast<size_t>(placement.rates_index)])},
           {"copied", placement.copy_count},
           {"experts", experts}};
 }
@@ -127,8 +128,6 @@ void AddEntries(const Trace& trace, const TraceStep& step, ordered_json& json) {
   for (const MissRecord& miss : EntriesOf(trace.misses, step.misses)) {
     json["worst_misses"].push_back(MissJson(miss));
   }
-  if (step.placements.count == 0) return;
-  json["rates"] = RatesJson(step.rates);
   for (const TracePlacement& placement : EntriesOf(trace.placements, step.placements)) {
     json["placements"].push_back(PlacementJson(trace, placement));
   }

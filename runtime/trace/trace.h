@@ -88,9 +88,10 @@ struct TraceResidency {
 };
 
 // A choice of places: which experts in RAM the host computes, which are copied to the device. By
-// the rates of the step and ChoosePlaces.
+// its rates and ChoosePlaces.
 struct TracePlacement {
   int layer_index = 0;  // into TraceHeader::layers
+  int rates_index = 0;  // into Trace::rates
   bool is_from_file = false;
   uint64_t device_backlog_bytes = 0;
   int copy_count = 0;  // of the experts, the first ones
@@ -119,7 +120,6 @@ struct TraceStep {
   TraceRange residency;
   TraceRange misses;  // the worst of the step
   TraceRange placements;
-  LinkRates rates;  // by which they were chosen; unset when there are none
   // Zero where the trace has no times.
   int64_t begin_ns = 0;  // from the start of the first step
   int64_t wall_ns = 0;
@@ -151,6 +151,7 @@ struct Trace {
   std::vector<MissRecord> misses;
   std::vector<TracePlacement> placements;
   std::vector<TracePlaced> placed;
+  std::vector<LinkRates> rates;  // each time that they changed
   // What is wrong with the file and could be passed over (a torn last block); empty: nothing.
   std::string notice;
 };

@@ -135,7 +135,7 @@ bool TraceBuilder::AddLinks(TraceBytes& record) {
 }
 
 bool TraceBuilder::AddRates(TraceBytes& record) {
-  rates_ = ReadRates(record);
+  trace_.rates.push_back(ReadRates(record));
   return record.ok();
 }
 
@@ -147,11 +147,13 @@ bool TraceBuilder::AddPlacement(TraceBytes& record) {
                               .first = static_cast<int64_t>(trace_.placed.size()),
                               .count = record.Amount()};
   const TraceHeader::Layer* const layer = LayerOf(index);
-  if (!record.ok() || layer == nullptr || placement.count > layer->expert_count ||
-      placement.copy_count < 0 || placement.copy_count > placement.count) {
+  if (!record.ok() || layer == nullptr || trace_.rates.empty() ||
+      placement.count > layer->expert_count || placement.copy_count < 0 ||
+      placement.copy_count > placement.count) {
     return false;
   }
   placement.layer_index = static_cast<int>(index);
+  placement.rates_index = static_cast<int>(trace_.rates.size()) - 1;
   for (int64_t i = 0; i < placement.count; ++i) {
     const uint64_t expert = record.Varint();
     const uint64_t rows = record.Varint();
@@ -316,7 +318,6 @@ bool TraceBuilder::EndStep(TraceBytes& record) {
   step.residency = Since(&TraceStep::residency, trace_.residency);
   step.misses = Since(&TraceStep::misses, trace_.misses);
   step.placements = Since(&TraceStep::placements, trace_.placements);
-  if (step.placements.count > 0) step.rates = rates_;
   if (!HasRowsOfItsEntries(step)) return false;
   for (int64_t i = 0; i < step.misses.count; ++i) {
     MissRecord& miss = trace_.misses[static_cast<size_t>(step.misses.first + i)];

@@ -44,7 +44,6 @@ class TraceBuilder {
 
   const ParsedTraceHeader parsed_;
   Trace trace_;
-  LinkRates rates_;  // of the placements to come
   int64_t last_step_ = 0;
   int64_t last_end_ns_ = 0;
 };

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -76,9 +77,9 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
   const std::unique_ptr<TraceWriter> writer_;
   const bool has_weights_;
   size_t id_bytes_ = 1;
-  std::vector<int> layer_index_;        // by layer; -1: has no routed experts
-  std::vector<uint64_t> expert_bytes_;  // by layer index
-  LinkRates last_rates_;                // that were put
+  std::vector<int> layer_index_;         // by layer; -1: has no routed experts
+  std::vector<uint64_t> expert_bytes_;   // by layer index
+  std::optional<LinkRates> last_rates_;  // that were put
   bool in_step_ = false;
   int64_t start_ns_ = -1;    // of the first step; -1: there was none yet
   int64_t last_end_ns_ = 0;  // of the last step, from then on

@@ -111,12 +111,16 @@ class RandomRun {
                          .is_worth_keeping = placed.is_worth_keeping});
     }
     const int copy_count = Below(static_cast<int>(experts.size()) + 1);
+    if (expected_.rates.empty() || rates_ != expected_.rates.back()) {
+      expected_.rates.push_back(rates_);
+    }
     recorder.OnPlacement({.layer = LayerOf(index),
                           .first_key = kFirstKey,
                           .question = question,
                           .experts = experts,
                           .copy_count = copy_count});
     expected_.placements.push_back({.layer_index = index,
+                                    .rates_index = static_cast<int>(expected_.rates.size()) - 1,
                                     .is_from_file = question.is_from_file,
                                     .device_backlog_bytes = question.device_backlog_bytes,
                                     .copy_count = copy_count,
@@ -255,7 +259,6 @@ class RandomRun {
     step_.residency.count = Count(expected_.residency) - step_.residency.first;
     step_.misses.count = Count(expected_.misses) - step_.misses.first;
     step_.placements.count = Count(expected_.placements) - step_.placements.first;
-    if (step_.placements.count > 0) step_.rates = rates_;
     expected_.steps.push_back(step_);
   }
 
