@@ -101,7 +101,8 @@ def pieces(args, folder):
 def measure_pieces(args, share, temperature, variants, bounds):
     with tempfile.TemporaryDirectory() as folder:
         ratios = []
-        for args.prompt in pieces(args, pathlib.Path(folder)):
+        for prompt in pieces(args, pathlib.Path(folder)):
+            args.prompt = prompt
             ratios.append(measure(args, share, temperature, variants, bounds))
     if len(ratios) == 1:
         return

@@ -61,8 +61,9 @@ struct BenchRow {
 // With a device: prompt and decode have a ceiling, its memory, where all experts were in VRAM.
 // copies: what was copied to it, by the time of all steps. split: in decode, the experts that the
 // processor computed and the copies to the device, by the time in which experts were computed or
-// copies or the device waited for; beside what the probe found that both reach together. That time
-// holds waits that are not for experts, so the share is a lower bound. Both are left out when there
+// copies or the device waited for; beside what the probe found that both reach together. An
+// estimate: that time holds waits that are not for experts, and copies that nobody waits for go on
+// outside of it. Both are left out when there
 // were none, the split unless the rule placed experts by rates.
 std::vector<BenchRow> BenchRows(const BenchReport& report);
 

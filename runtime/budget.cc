@@ -24,6 +24,16 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kAutoMarginBytes = 512 * kMiB;
 constexpr uint64_t kAutoMarginParts = 20;  // or a 20th (5 %), whichever is more
 
+// The same of a GPU's memory, where the driver and other programs allocate too: a 50th (2 %) or so
+// many bytes, whichever is more, and of a small one a 16th.
+constexpr uint64_t kAutoVramMarginBytes = 256 * kMiB;
+constexpr uint64_t kAutoVramMarginParts = 50, kAutoVramMarginPartsMin = 16;
+
+uint64_t AutoVram(uint64_t available_bytes) {
+  const uint64_t least = std::min(kAutoVramMarginBytes, available_bytes / kAutoVramMarginPartsMin);
+  return available_bytes - std::max(least, available_bytes / kAutoVramMarginParts);
+}
+
 // Two readers (trunk and experts), each with a ring of 64, a backlog of 4096 requests of 40 bytes
 // and the bookkeeping of a read in flight: below 1 MiB.
 constexpr uint64_t kReaderBytes = 2 * kMiB;
@@ -235,7 +245,7 @@ absl::Status Planner::PlanDevice() {
       device.budget_bytes = device.minimum_bytes;
       break;
     case MemoryBudget::Kind::kAuto:
-      device.budget_bytes = std::min(device.available_bytes, device.full_bytes);
+      device.budget_bytes = std::min(AutoVram(device.available_bytes), device.full_bytes);
       break;
   }
   return CheckDeviceBudget();
@@ -253,7 +263,8 @@ absl::Status Planner::CheckDeviceBudget() const {
         .minimum_at = [this](int context) { return FixedBytes(AtContext(context).device); },
         .last_resort = ", or --device cpu"};
     if (!options_.vram.has_value() || options_.vram->kind == MemoryBudget::Kind::kAuto) {
-      shortage.origin = fmt::format(" (auto: all that {} has left)", machine_.device.name);
+      shortage.origin =
+          fmt::format(" (auto: what {} has left, less a margin)", machine_.device.name);
     }
     AppendFixedRows(shortage.table, device, plan_.context);
     AppendRow(shortage.table, "minimum", device.minimum_bytes,

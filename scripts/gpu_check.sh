@@ -17,7 +17,8 @@
 # Results go to bench/results/<gpu>/ (or DIR), one JSON file a measurement and README.md. --pack
 # builds here, for a machine without compilers or packages, and gathers programs, tests and
 # libraries in build/gpu-pack, which the stages then use. --rehearse runs every stage on the
-# modelled GPU with small models: it checks this script, and measures nothing.
+# modelled GPU with small models: it checks this script, and measures nothing. No stage but the
+# report begins after STOKER_GPU_CHECK_SECONDS (480).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -269,7 +269,7 @@ void Governor::NoteUndrafted(const StepSample& sample) {
 }
 
 void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
-  if (sample.undrafted_missing < 0) return CompareWithNoneSeen(sample, step_ns);
+  if (sample.undrafted_missing < 0) return CompareWithPlainSteps(sample, step_ns);
   if (pure_run_ == kPureAfter) return;
   const double rounds = static_cast<double>(sample.tokens) / sample.sequences;
   const double wait_ns = sample.undrafted_missing * ShadowRatio() * cost_.wait_per_missing_ns();
@@ -278,7 +278,7 @@ void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
 
 // What none would have taken between two runs of steps without drafts is the mean of what it took
 // before and after: in a cache that fills, what it took before says too much.
-void Governor::CompareWithNoneSeen(const StepSample& sample, double step_ns) {
+void Governor::CompareWithPlainSteps(const StepSample& sample, double step_ns) {
   const double plain_ns = cost_.Ns(sample.sequences);
   if (sample.checked > 0) {
     const double none_ns = plain_ns * sample.tokens / sample.sequences;

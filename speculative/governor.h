@@ -30,8 +30,10 @@ namespace stoker {
 // many rows, a half more or less, unless nothing is known of its size yet; or where one with drafts
 // took longer than was thought, so that a few cheap ones do not turn drafts on.
 //
-// Those before that were pushed out by drafts are missed by steps without, too: how many the text
-// alone would miss is known from elsewhere (ShadowCache), and counts where it is less.
+// And what drafts pushed out of the cache is missed by steps without drafts for as long as the
+// cache takes to settle. So where it is told what the text alone would miss (ShadowCache), times
+// the ratio that this has to what the store misses while nothing is drafted, that counts if it is
+// less.
 //
 // On, a few steps are without drafts now and then, so that what the others are held against stays
 // true: kPlainRun after kCheckedRun, sooner at first. Also, kShorterRun of kShorterEvery steps have
@@ -149,7 +151,7 @@ class Governor {
   double ShadowRatio() const;
   void NoteUndrafted(const StepSample& sample);
   void CompareWithNone(const StepSample& sample, double step_ns);
-  void CompareWithNoneSeen(const StepSample& sample, double step_ns);
+  void CompareWithPlainSteps(const StepSample& sample, double step_ns);
   bool HasSettled(int rows);
   void NoteRun(const StepSample& sample, double step_ns);
   double Chance(const Candidate& candidate) const;
@@ -177,7 +179,7 @@ class Governor {
   double undrafted_missing_ = -1;  // a token's, of late; below 0: not known
   // Steps since one with drafts, and what those behind kPureAfter missed, in truth and by
   // undrafted_missing: fading sums.
-  int pure_run_ = 0;
+  int pure_run_ = kPureAfter;
   double missing_pure_ = 0;
   double missing_shadow_ = 0;
   double none_ns_ = 0;          // of the tokens since the last run of steps without drafts

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "kernels/formats/half.h"
+#include "kernels/ops.h"
 #include "runtime/trace/trace_header.h"
 
 namespace stoker {
@@ -148,12 +149,12 @@ void TraceRecorder::OnResidency(ResidencyChange change, ExpertId id, uint64_t by
 
 void TraceRecorder::OnPlacement(const Placement& placement) {
   const PlaceQuestion& question = placement.question;
-  if (placement.experts.size() > kPlacedMax) return;
+  CHECK(placement.experts.size() <= size_t{kExpertsMax});
   if (question.rates != last_rates_) {
     PutRates(TraceRecord::kRates, question.rates);
     last_rates_ = question.rates;
   }
-  static_assert((5 + 2 * kPlacedMax) * kVarintBytesMax <= TraceWriter::kRecordBytesMax);
+  static_assert((5 + 2 * size_t{kExpertsMax}) * kVarintBytesMax <= TraceWriter::kRecordBytesMax);
   uint8_t* out =
       writer_->Begin(TraceRecord::kPlacement, (5 + 2 * placement.experts.size()) * kVarintBytesMax);
   out = PutVarint(out, static_cast<uint64_t>(IndexOf(placement.layer)));

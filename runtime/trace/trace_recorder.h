@@ -54,9 +54,7 @@ class TraceRecorder final : public StepObserver, public ResidencyObserver {
   void OnLookahead(int layer, int target_layer, int count, absl::Span<const int32_t> experts,
                    absl::Span<const float> scores) override;
   void OnResidency(ResidencyChange change, ExpertId id, uint64_t bytes) override;
-  // Of up to kPlacedMax experts; of more there is no record.
   void OnPlacement(const Placement& placement) override;
-  static constexpr size_t kPlacedMax = 1024;
 
   // The step that OnStep began has ended; without such a step nothing happens.
   void EndStep(const StepRecord& record);
