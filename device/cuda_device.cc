@@ -1,4 +1,4 @@
-// A GPU by the CUDA runtime: three streams, rings of events, graphs, and errors that say what was
+// A GPU by the CUDA runtime: its streams, rings of events, graphs, and errors that say what was
 // running.
 #include "device/cuda_device.h"
 
@@ -150,8 +150,15 @@ class CudaDevice final : public Device {
 
 absl::Status CudaDevice::Open() {
   UseHere();
+  int least = 0;
+  int greatest = 0;  // is the lower number
+  if (const cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest)) {
+    return CudaFailure(error, "asking for the priorities of streams");
+  }
   for (Queue& queue : queues_) {
-    if (const cudaError_t error = cudaStreamCreateWithFlags(&queue.stream, cudaStreamNonBlocking)) {
+    const int priority = &queue == &QueueOf(Stream::kBackground) ? least : greatest;
+    if (const cudaError_t error =
+            cudaStreamCreateWithPriority(&queue.stream, cudaStreamNonBlocking, priority)) {
       return CudaFailure(error, "making a stream");
     }
     for (cudaEvent_t& event : queue.events) {

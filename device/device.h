@@ -23,9 +23,10 @@
 
 namespace stoker {
 
-// Copies in, copies out and kernels run side by side, each kind in order.
-enum class Stream : uint8_t { kCompute, kCopyIn, kCopyOut };
-inline constexpr int kStreamCount = 3;
+// Streams run side by side, the work of each in order. Where the device has not room for both,
+// kernels of kBackground give way to those of kCompute.
+enum class Stream : uint8_t { kCompute, kBackground, kCopyIn, kCopyOut };
+inline constexpr int kStreamCount = 4;
 
 // A place in a stream: all that was queued on it before. The default is the beginning of time.
 struct DeviceEvent {
@@ -116,7 +117,9 @@ class Device {
   virtual void GiveBack(std::byte* data, uint64_t bytes) = 0;
 };
 
-// How fast a modelled GPU is. Times of work on it: latency + bytes / rate, a stream at a time.
+// How fast a modelled GPU is. Times of work on it: latency + bytes / rate, one after another on a
+// stream. Streams take nothing from each other, which is too good where both are bound by the same
+// memory.
 struct ModelledRates {
   double memory_bytes_per_second = 900e9;  // kernels, by what they touch; infinity is a rate
   double copy_in_bytes_per_second = 24e9;

@@ -414,6 +414,7 @@ void ModelledDevice::Report(CounterVisitor& visitor) const {
     return static_cast<uint64_t>(QueueOf(stream).busy_ns);
   };
   visitor.Counter("modelled_compute_busy_ns", busy_ns(Stream::kCompute));
+  visitor.Counter("modelled_background_busy_ns", busy_ns(Stream::kBackground));
   visitor.Counter("modelled_copy_in_busy_ns", busy_ns(Stream::kCopyIn));
   visitor.Counter("modelled_copy_out_busy_ns", busy_ns(Stream::kCopyOut));
 }

@@ -73,6 +73,7 @@ class DeviceTrunk final : public Trunk {
         host_ops_(source.ops),
         team_(source.team),
         device_(*device.device),
+        stream_(device.stream),
         ops_(*device.ops) {}
   ~DeviceTrunk() override { Abandon(); }
 
@@ -97,7 +98,7 @@ class DeviceTrunk final : public Trunk {
   absl::Status LoadRope(const std::vector<float>& divisors);
   absl::Status TakeWorkspace();
   DeviceStep StepOf(const StepInput& input) const {
-    return {spec_.config,  device_, ops_,           work_,       input.kv,
+    return {spec_.config,  device_, stream_,        ops_,        work_,       input.kv,
             inbox_.places, rows_,   positions_max_, keys_total_, input.ledger};
   }
   const LayerWeights& Layer(int layer) const { return weights_.layers[static_cast<size_t>(layer)]; }
@@ -138,6 +139,7 @@ class DeviceTrunk final : public Trunk {
   const Ops& host_ops_;
   ThreadTeam& team_;
   Device& device_;
+  const Stream stream_;
   const DeviceOps& ops_;
   DeviceBuffer trunk_;
   DeviceBuffer workspace_;
@@ -279,11 +281,11 @@ void DeviceTrunk::SendInbox(const StepInput& input) {
     keys_total_ += row.position + 1;
   }
   mode_ = Mode::kQueued;
-  device_.CopyIn(Stream::kCompute, work_.inbox, pinned_.inbox, inbox.bytes);
+  device_.CopyIn(stream_, work_.inbox, pinned_.inbox, inbox.bytes);
   for (const SequenceRun& run : input.runs) {
     input.kv.Reserve(run.sequence, run.position + run.count);
   }
-  input.kv.SendTable(Stream::kCompute);
+  input.kv.SendTable(stream_);
 }
 
 absl::Status DeviceTrunk::ReadEmbeddings(const StepInput& input, EmbeddingTable& table, float* out,
@@ -310,7 +312,7 @@ absl::Status DeviceTrunk::Embed(const StepInput& input) {
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(ReadEmbeddings(input, *embedding_, pinned_.embedded, stride));
-  device_.CopyIn(Stream::kCompute, reinterpret_cast<std::byte*>(work_.residual),
+  device_.CopyIn(stream_, reinterpret_cast<std::byte*>(work_.residual),
                  reinterpret_cast<const std::byte*>(pinned_.embedded),
                  static_cast<size_t>(rows_ * stride) * sizeof(float));
   return absl::OkStatus();
@@ -325,7 +327,7 @@ absl::Status DeviceTrunk::EmbedMtp(const StepInput& input, absl::Span<const MtpR
     std::copy_n(rows[static_cast<size_t>(r)].hidden, hidden,
                 pinned_.mtp_halves + r * stride + hidden);
   }
-  device_.CopyIn(Stream::kCompute, reinterpret_cast<std::byte*>(work_.mtp.halves),
+  device_.CopyIn(stream_, reinterpret_cast<std::byte*>(work_.mtp.halves),
                  reinterpret_cast<const std::byte*>(pinned_.mtp_halves),
                  static_cast<size_t>(rows_ * stride) * sizeof(float));
   QueueJoin(StepOf(input), weights_.mtp);
@@ -368,14 +370,14 @@ bool DeviceTrunk::Repeat(const StepInput& input, ExpertProvider& experts, StepOb
     for (int layer = 0; layer < spec_.config.layer_count; ++layer) {
       if (spec_.config.layer_is_moe(layer)) residents_.Note(layer);
     }
-    device_.Repeat(Stream::kCompute, *recording);
+    device_.Repeat(stream_, *recording);
     return true;
   }
   if (!recordings_.IsRepeating(shape)) return false;
   mode_ = Mode::kRecording;
   shape_ = shape;
   positions_max_ = shape.positions_max;
-  device_.BeginRecording(Stream::kCompute);
+  device_.BeginRecording(stream_);
   return false;
 }
 
@@ -384,7 +386,7 @@ absl::Status DeviceTrunk::RunRecorded(const StepInput& input, const StepOutput& 
   absl::StatusOr<std::unique_ptr<DeviceRecording>> recording = device_.EndRecording();
   can_record_ = recording.ok();
   if (can_record_) {
-    device_.Repeat(Stream::kCompute, recordings_.Add(shape_, *std::move(recording)));
+    device_.Repeat(stream_, recordings_.Add(shape_, *std::move(recording)));
     return absl::OkStatus();
   }
   // Queued after all, from here on always: a recording is of use only if it costs nothing.
@@ -395,7 +397,7 @@ absl::Status DeviceTrunk::RunRecorded(const StepInput& input, const StepOutput& 
 }
 
 void DeviceTrunk::QueueNorm(const NormOf& norm, const DeviceRows& out) {
-  Enqueue(device_, Stream::kCompute, ops_.norm_rows,
+  Enqueue(device_, stream_, ops_.norm_rows,
           NormRowsArgs{.residual = work_.residual,
                        .delta = norm.adds ? work_.delta : nullptr,
                        .weight = norm.weight,
@@ -413,7 +415,7 @@ void DeviceTrunk::CopyRowsOut(const float* rows, float* out) {
   const int64_t width = spec_.config.hidden;
   const int64_t stride = RowStride(width);
   const auto copy = [&](int64_t row, int64_t values) {
-    device_.CopyOut(Stream::kCompute, reinterpret_cast<std::byte*>(out + row * width),
+    device_.CopyOut(stream_, reinterpret_cast<std::byte*>(out + row * width),
                     reinterpret_cast<const std::byte*>(rows + row * stride),
                     static_cast<size_t>(values) * sizeof(float));
   };
@@ -478,7 +480,7 @@ void DeviceTrunk::QueueHead(const StepInput& input, const HeadWeights& w,
     DeviceStep wanted = StepOf(input);
     wanted.rows = logits_row_count_;
     wanted.Multiply(out, spec_.config.hidden, {ProductTo(w.output, work_.logits)});
-    device_.CopyOut(Stream::kCompute, reinterpret_cast<std::byte*>(pinned_.logits),
+    device_.CopyOut(stream_, reinterpret_cast<std::byte*>(pinned_.logits),
                     reinterpret_cast<const std::byte*>(work_.logits),
                     static_cast<size_t>(logits_row_count_ * RowStride(spec_.config.vocab_count)) *
                         sizeof(float));
@@ -494,7 +496,7 @@ void DeviceTrunk::QueueExpSums(const DeviceStep& wanted) {
                                   .cols = vocab,
                                   .stride = RowStride(vocab),
                                   .out = work_.exp_sums});
-  device_.CopyOut(Stream::kCompute, reinterpret_cast<std::byte*>(pinned_.exp_sums),
+  device_.CopyOut(stream_, reinterpret_cast<std::byte*>(pinned_.exp_sums),
                   reinterpret_cast<const std::byte*>(work_.exp_sums),
                   static_cast<size_t>(wanted.rows) * sizeof(ExpSum));
 }
@@ -504,7 +506,7 @@ absl::Status DeviceTrunk::End(const StepInput& input, const StepOutput& output) 
   const int64_t stride = RowStride(vocab);
   {
     const CauseScope cause(input.ledger, Cause::kWaitDevice);
-    RETURN_IF_ERROR(device_.Await(device_.Record(Stream::kCompute)));
+    RETURN_IF_ERROR(device_.Await(device_.Record(stream_)));
   }
   if (experts_ != nullptr) residents_.Tell(rows_, *experts_, observer_);
   for (int64_t row = 0; row < logits_row_count_; ++row) {
@@ -536,7 +538,7 @@ absl::Status DeviceTrunk::HeadMtp(const StepInput& input, const StepOutput& outp
 void DeviceTrunk::Abandon() {
   if (std::exchange(mode_, Mode::kQueued) == Mode::kRecording) (void)device_.EndRecording();
   residents_.Forget();
-  (void)device_.Await(device_.Record(Stream::kCompute));
+  (void)device_.Await(device_.Record(stream_));
   (void)device_.Await(device_.Record(Stream::kCopyIn));
 }
 

@@ -107,7 +107,8 @@ struct StepOutput {
 // Where a model's trunk and its attention cache live and are computed; without a device: the host.
 struct ModelDevice {
   Device* device = nullptr;
-  const DeviceOps* ops = nullptr;  // those of the device's kind
+  const DeviceOps* ops = nullptr;    // those of the device's kind
+  Stream stream = Stream::kCompute;  // where its steps are queued
 };
 
 struct WorkspaceNeeds {

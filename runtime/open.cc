@@ -267,10 +267,10 @@ absl::StatusOr<DraftModel> LoadDraftModel(DraftSource& source, const EngineOptio
   if (!source.spec.has_value()) return draft;
   ASSIGN_OR_RETURN(draft.kv, MakeKv(source.spec->config, KvOptions(parts.limits, options), parts));
   ASSIGN_OR_RETURN(parts.draft_reader, OpenReader(options, parts.info));
-  absl::StatusOr<std::unique_ptr<Model>> model =
-      Model::Load(*source.gguf, *std::move(source.spec), DraftModelOptions(parts.limits),
-                  *parts.ops, *parts.team, *parts.draft_reader, nullptr,
-                  {.device = parts.device.get(), .ops = parts.device_ops});
+  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(
+      *source.gguf, *std::move(source.spec), DraftModelOptions(parts.limits), *parts.ops,
+      *parts.team, *parts.draft_reader, nullptr,
+      {.device = parts.device.get(), .ops = parts.device_ops, .stream = Stream::kBackground});
   if (!model.ok()) return WithContext(model.status(), "the draft model");
   draft.model = *std::move(model);
   return draft;

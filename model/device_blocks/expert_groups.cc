@@ -46,7 +46,7 @@ void ExpertGroups::Launch(absl::Span<ExpertRef> experts) {
   Flush();
   for (ExpertRef& ref : experts) {
     if (!is_here(ref)) continue;
-    step_.device.WaitFor(Stream::kCompute, ref.ready());
+    step_.device.WaitFor(step_.stream, ref.ready());
     Add(ref);
     Flush();
   }
@@ -62,8 +62,7 @@ void ExpertGroups::Add(ExpertRef& ref) {
 
 void ExpertGroups::SendTables() {
   if (sent_ == written_) return;
-  step_.device.CopyIn(Stream::kCompute, step_.work.tables + sent_, tables_ + sent_,
-                      written_ - sent_);
+  step_.device.CopyIn(step_.stream, step_.work.tables + sent_, tables_ + sent_, written_ - sent_);
   sent_ = written_;
 }
 
@@ -96,7 +95,7 @@ void ExpertGroups::Flush() {
   group.pair_total = pair_count_;
   group.places = places();
   step_.Queue(step_.ops.expert_group, group);
-  const DeviceEvent done = step_.device.Record(Stream::kCompute);
+  const DeviceEvent done = step_.device.Record(step_.stream);
   for (int i = 0; i < member_count_; ++i) members_[i]->ReleaseAfter(done);
   member_count_ = 0;
   pair_count_ = 0;

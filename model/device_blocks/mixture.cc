@@ -33,9 +33,8 @@ DeviceEvent QueueRouting(const DeviceMixture& m, const GuessedLayers& guessed,
       step, m.weights, input,
       {.top_k = step.config.experts_used, .experts = outbox.chosen, .weights = outbox.weights});
   const size_t guess_bytes = QueueGuesses(step, m.layers, guessed, step.work.outbox + outbox.bytes);
-  step.device.CopyOut(Stream::kCompute, m.pinned.outbox, step.work.outbox,
-                      outbox.bytes + guess_bytes);
-  return step.device.Record(Stream::kCompute);
+  step.device.CopyOut(step.stream, m.pinned.outbox, step.work.outbox, outbox.bytes + guess_bytes);
+  return step.device.Record(step.stream);
 }
 
 // What the host computed goes in beside the device's work, which waits for it before the sum. The
@@ -58,7 +57,7 @@ class HostParts {
   // Lets the device's work wait for all of them.
   void Join() {
     if (!is_any_) return;
-    m_.step.device.WaitFor(Stream::kCompute, m_.step.device.Record(Stream::kCopyIn));
+    m_.step.device.WaitFor(m_.step.stream, m_.step.device.Record(Stream::kCopyIn));
   }
 
  private:

@@ -29,7 +29,7 @@ bool ResidentMixtures::Takes(const DeviceStep& step, int layer, ExpertProvider& 
   if (known.parts != resident.parts || known.since.sequence != resident.since.sequence) {
     const size_t bytes =
         static_cast<size_t>(config_.expert_count) * kExpertPartsMax * sizeof(const std::byte*);
-    step.device.CopyIn(Stream::kCompute, work_.expert_parts + static_cast<size_t>(layer) * bytes,
+    step.device.CopyIn(step.stream, work_.expert_parts + static_cast<size_t>(layer) * bytes,
                        reinterpret_cast<const std::byte*>(resident.parts), bytes);
     known = resident;
   }
@@ -94,7 +94,7 @@ void ResidentMixtures::SendChoices(const DeviceStep& step) {
   Carver carver;
   const size_t bytes = RouterChoices::Carve(config_, step.rows, carver).bytes;
   const size_t from = static_cast<size_t>(sent_count_) * bytes;
-  step.device.CopyOut(Stream::kCompute, pinned_.choices + from, work_.choices + from,
+  step.device.CopyOut(step.stream, pinned_.choices + from, work_.choices + from,
                       static_cast<size_t>(noted_count_ - sent_count_) * bytes);
   sent_count_ = noted_count_;
 }

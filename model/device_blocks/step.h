@@ -14,12 +14,12 @@
 
 namespace stoker {
 
-// All work is queued on the compute stream, in the order of the forward pass, small copies
-// included: there they wait for nothing but what they have to, whereas the copy streams can be busy
-// with experts.
+// All work is queued on one stream, in the order of the forward pass, small copies included: there
+// they wait for nothing but what they have to, whereas the copy streams can be busy with experts.
 struct DeviceStep {
   const ModelConfig& config;
   Device& device;
+  Stream stream;
   const DeviceOps& ops;
   const DeviceWorkspace& work;
   const KvCache& kv;
@@ -31,7 +31,7 @@ struct DeviceStep {
 
   template <typename Args>
   void Queue(const DeviceOp<Args>& op, const Args& args) const {
-    Enqueue(device, Stream::kCompute, op, args);
+    Enqueue(device, stream, op, args);
   }
   // Products of the same rows of `cols` columns.
   void Multiply(const DeviceRows& x, int64_t cols,

@@ -119,6 +119,13 @@ TEST_F(CudaDeviceTest, NothingIsLeftBehind) {
   EXPECT_EQ(Fake().taken_bytes, 0);
 }
 
+TEST_F(CudaDeviceTest, BackgroundGivesWayToAllOtherStreams) {
+  Fake().priorities.clear();
+  const auto device = *OpenCudaDevice({});
+  // In the order of Stream; the lowest number goes first.
+  EXPECT_THAT(Fake().priorities, ElementsAre(-5, 0, -5, -5));
+}
+
 std::unique_ptr<DeviceRecording> RecordFills(Device& device, const DeviceBuffer& buffer) {
   device.BeginRecording(Stream::kCompute);
   for (int i = 0; i < 3; ++i) {

@@ -189,6 +189,25 @@ TEST_P(DeviceContract, WaitForOrdersStreams) {
   }
 }
 
+TEST_P(DeviceContract, EveryStreamTakesCopiesKernelsAndRecordings) {
+  int value = 0;
+  for (const Stream stream :
+       {Stream::kCompute, Stream::kBackground, Stream::kCopyIn, Stream::kCopyOut}) {
+    ++value;
+    Host()[0] = static_cast<uint8_t>(value);
+    device_->BeginRecording(stream);
+    device_->CopyIn(stream, buffer_.data(), host_.data(), 1);
+    Enqueue(*device_, stream,
+            Duplicate{.to = buffer_.data() + 1, .from = buffer_.data(), .bytes = 1});
+    const auto recording = device_->EndRecording();
+    ASSERT_TRUE(recording.ok()) << recording.status();
+    device_->Repeat(stream, **recording);
+    device_->CopyOut(stream, host_.data() + 1, buffer_.data() + 1, 1);
+    ASSERT_TRUE(Finish(stream).ok());
+    EXPECT_THAT(HostBytes(1, 1), Each(value));
+  }
+}
+
 TEST_P(DeviceContract, EventBehindAWaitComesAfterWhatIsWaitedFor) {
   constexpr size_t kBytes = 300'000;
   std::memset(Host(), 5, kBytes);

@@ -118,9 +118,15 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0;
+  *greatest = -5;
+  return Fake().lost;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
   CHECK(flags == cudaStreamNonBlocking);
   *stream = new CUstream_st();
+  Fake().priorities.push_back(priority);
   Streams().push_back(*stream);
   ++Fake().live_streams;
   return Fake().lost;

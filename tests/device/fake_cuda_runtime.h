@@ -33,6 +33,7 @@ struct FakeCuda {
   // What was done.
   int current = 0;
   std::vector<int> resets;
+  std::vector<int> priorities;  // of the streams made
   size_t taken_bytes = 0;
   int live_streams = 0;
   int live_events = 0;

@@ -117,6 +117,22 @@ TEST_F(DeviceForward, TheDevicesOwnKernelsGiveTheHostsBits) {
   EXPECT_TRUE(std::equal(logits.begin(), logits.end(), expected_.begin()));
 }
 
+// Two models on one device, one of which waits for nothing that the other has queued.
+TEST_F(DeviceForward, AModelInTheBackgroundRunsBesideWhatIsComputed) {
+  OnDevice device(ShippedModel(), kPlainDeviceOps, {.device = {.stream = Stream::kBackground}});
+  device.Place({.seed = 3});
+  constexpr auto kHour = static_cast<uint64_t>(3600 * kSlowCopies.memory_bytes_per_second);
+  const auto nothing = [](const void*, void*) { return 0; };
+  device.device().Launch(Stream::kCompute,
+                         {.name = "hour", .run = nothing, .touched_bytes = kHour});
+  const DeviceEvent hour = device.device().Record(Stream::kCompute);
+  const int64_t end_ns = device.device().EndNs(hour);
+  EXPECT_TRUE(device.model().Run(tokens_, 33).logits == expected_);
+  EXPECT_FALSE(device.device().IsDone(hour));
+  EXPECT_EQ(device.device().EndNs(device.device().Record(Stream::kCompute)), end_ns);
+  EXPECT_GT(device.Count("modelled_background_busy_ns"), 0u);
+}
+
 TEST_F(DeviceForward, ThreadsOfTheHostDoNotShow) {
   OnDevice device(ShippedModel(), kPlainDeviceOps, {.threads = 3});
   device.Place({.pins = 10, .seed = 2});

@@ -42,7 +42,7 @@ class LoadedModel {
     int threads = 1;
     int sequence_count = 1;
     Dtype kv_dtype = Dtype::kF32;
-    ModelDevice device = {};  // outlives the model
+    ModelDevice device = {};  // outlives the model; OnDevice has one of its own
     bool with_mtp = false;
     Model::Options model = {.step_rows_max = 512, .logits_rows_max = 512, .context_max = 512};
   };

@@ -49,7 +49,8 @@ class OnDevice {
   OnDevice(const std::string& path, const DeviceOps& ops, LoadedModel::Options options = {},
            const ModelledRates& rates = kSlowCopies)
       : device_(MakeDevice(clock_, rates)) {
-    options.device = {device_.get(), &ops};
+    options.device.device = device_.get();
+    options.device.ops = &ops;
     absl::StatusOr<std::unique_ptr<LoadedModel>> model = LoadedModel::Open(path, options);
     EXPECT_TRUE(model.ok()) << MessageOf(model.status());
     model_ = *std::move(model);

@@ -115,6 +115,19 @@ TEST(DeviceEngine, WithoutExpertsInVramTheProcessorComputesEveryExpert) {
   EXPECT_EQ(engine->cache_counts().copied_in_bytes, 0u);
 }
 
+TEST(DeviceEngine, ADraftModelHasAStreamOfItsOwn) {
+  for (const std::string& draft :
+       {std::string("mtp"), SourceDir() + "/models/draft-1m.q8_0.gguf"}) {
+    EngineOptions options = DeviceOptionsOf(kMinimum);
+    options.draft = draft;
+    options.draft_length = 2;
+    const auto engine = OpenOrDie(options, SetLinks());
+    Generate(*engine, ShortRequest(*engine, 4));
+    EXPECT_GT(engine->draft_totals().checked, 0u);
+    EXPECT_EQ(NumberOf(*engine, "modelled_background_busy_ns") > 0, draft != "mtp");
+  }
+}
+
 TEST(DeviceEngine, GuessesTheNextRoutersThatItIsAskedFor) {
   EngineOptions options = DeviceOptionsOf(kMinimum);
   options.prefetch = "lookahead";
