@@ -2,8 +2,8 @@
 # Renders what scripts/gpu_check.sh measured as tables.
 """Usage: gpu_report.py FOLDER
 
-Reads links.json, resident.json, budget-*.json, slice.json and exact.json of the folder, as far as
-they are there, and prints markdown.
+Reads links.json, resident.json, budget-*.json, slice.json, exact.json and drafts.json of the
+folder, as far as they are there, and prints markdown.
 """
 import json
 import pathlib
@@ -62,6 +62,10 @@ def main():
     if exact is not None:
         lines += [f"Logits of the shipped model: {exact['runs']} runs on the device, each the bits "
                   "of the CPU.", ""]
+    drafts = read(folder, "drafts")
+    if drafts is not None:
+        lines += [f"Its text with drafts: {drafts['runs']} runs on the device, each that of the CPU "
+                  "without.", ""]
     links = read(folder, "links")
     if links is not None:
         lines += [*links_table(links), ""]

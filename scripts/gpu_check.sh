@@ -8,6 +8,7 @@
 #   build     programs and tests in build/gpu (or $STOKER_BUILD), unless build/gpu-pack holds them
 #   test      every test of the device and of its kernels
 #   exact     the shipped model's logits on the GPU, over budgets and placements, against the CPU's
+#   drafts    the shipped model's text with each drafter, against the CPU's without
 #   sanitize  compute-sanitizer (memcheck, racecheck) over the smaller kernel tests
 #   links     what the links give, alone and together
 #   resident  a 30B-A3B model, all in VRAM: prompt and decode beside the memory's ceiling
@@ -27,12 +28,13 @@ out=
 scratch=${TMPDIR:-/tmp}/stoker-gpu-check
 seconds_max=${STOKER_GPU_CHECK_SECONDS:-480}  # after which no stage begins
 stages=()
-all_stages=(build test exact sanitize links resident budget slice report)
+all_stages=(build test exact drafts sanitize links resident budget slice report)
 resident_model=(qwen3moe-9g --layers 48 --vocab 151936)
 slice_model=(deepseek3-slice --layers 6)
 # So little RAM that a third of what is not in VRAM stays on the drive.
 slice_budgets=(--vram 24G --ram 6G)
 tokens=(-p 512 -n 64 -r 3)
+draft_tokens=200
 
 pack=build/gpu-pack
 build=${STOKER_BUILD:-build/gpu}
@@ -139,6 +141,31 @@ FLAGS
   echo "{\"runs\": $count, \"same_bits\": true}" >"$out/exact.json"
 }
 
+# generate FLAGS...: text of the shipped model, which must not depend on the flags; what speculation
+# did is told on stderr.
+generate() {
+  "$(program stoker)" run -m models/moe-27m.q4_k.gguf -p "It was a bright cold day" \
+    -n "$draft_tokens" --ctx 1024 --temp 0.7 --seed 4 "$@"
+}
+
+stage_drafts() {
+  local draft length expected text count=0
+  expected=$(generate --device cpu 2>/dev/null)
+  : >"$out/drafts.log"
+  for draft in ngram mtp models/draft-1m.q8_0.gguf; do
+    for length in auto 3; do
+      text=$(generate --device "$device" --vram "$(vram_for_share models/moe-27m.q4_k.gguf 40)" \
+        --ram min --draft "$draft" --draft-len "$length" 2>>"$out/drafts.log")
+      [[ $text == "$expected" ]] || {
+        say "FAILED: with --draft $draft --draft-len $length the text is not that of the CPU"
+        return 1
+      }
+      count=$((count + 1))
+    done
+  done
+  echo "{\"runs\": $count, \"same_text\": true}" >"$out/drafts.json"
+}
+
 stage_sanitize() {
   local name tool
   [[ $device == cuda ]] || return 0
@@ -220,6 +247,7 @@ rehearse() {
   slice_model=(tiny-qwen3moe)
   slice_budgets=(--vram min --ram min)
   tokens=(-p 8 -n 4 -r 1)
+  draft_tokens=6
 }
 
 while [[ $# -gt 0 ]]; do
