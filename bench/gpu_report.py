@@ -64,8 +64,8 @@ def main():
                   "of the CPU.", ""]
     drafts = read(folder, "drafts")
     if drafts is not None:
-        lines += [f"Its text with drafts: {drafts['runs']} runs on the device, each that of the CPU "
-                  "without.", ""]
+        lines += [f"Its text with drafts: {drafts['runs']} runs on the device, each that of the "
+                  "CPU without.", ""]
     links = read(folder, "links")
     if links is not None:
         lines += [*links_table(links), ""]

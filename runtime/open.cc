@@ -297,15 +297,17 @@ absl::Status TakeDrafting(DraftSource source, const EngineOptions& options,
   if (source.is_none()) return absl::OkStatus();
   const ModelSpec& spec = parts.model->spec();
   AddShadow(spec, options, parts);
-  parts.speculation = std::make_unique<Speculation>(
-      Speculation::Parts{.name = options.draft,
-                         .governor = GovernorOptions(source, spec, parts.limits, options),
-                         .clock = parts.clock,
-                         .ledger = parts.ledger.get(),
-                         .vocab_count = spec.config.vocab_count,
-                         .context = parts.limits.context,
-                         .prefetcher = parts.prefetcher.get(),
-                         .shadow = parts.shadow.get()});
+  Governor::Options governor = GovernorOptions(source, spec, parts.limits, options);
+  governor.shadow = parts.shadow.get();
+  parts.speculation =
+      std::make_unique<Speculation>(Speculation::Parts{.name = options.draft,
+                                                       .governor = std::move(governor),
+                                                       .clock = parts.clock,
+                                                       .ledger = parts.ledger.get(),
+                                                       .vocab_count = spec.config.vocab_count,
+                                                       .context = parts.limits.context,
+                                                       .prefetcher = parts.prefetcher.get(),
+                                                       .shadow = parts.shadow.get()});
   DrafterParts drafter = DraftShape(spec, parts.limits);
   ASSIGN_OR_RETURN(drafter.own, LoadDraftModel(source, options, parts));
   drafter.chooser = parts.speculation.get();

@@ -18,7 +18,7 @@ constexpr double kCheckedMin = 4;
 constexpr int kListenLength = 4, kDearListenLength = 1;
 // Of the time of a run, that may go into drafts which are only listened to, once there is a
 // verdict.
-constexpr double kListenShare = 0.01;
+constexpr double kListenShare = 0.005;
 constexpr int64_t kTrialDoublings = 16;
 // In a row: a drafter that was not asked for long has to catch up first, which is most of the cost.
 constexpr int kTrialSteps = 6;
@@ -28,6 +28,9 @@ constexpr double kMuchCheaper = 0.8;
 constexpr double kTrialFade = 0.25;
 // The best that a size not known yet could promise, by what is known: less, and it is not tried.
 constexpr double kProbeGain = 1.2;
+// The widest size that is reckoned with, by the widest known; and where the shadow tells what it
+// misses.
+constexpr int kNearRows = 2, kFarRows = 4;
 // Of what the text alone misses: tokens, and misses that weigh like those seen.
 constexpr double kShadowMemory = 16;
 constexpr double kShadowPrior = 16;
@@ -38,7 +41,7 @@ constexpr double kBestChance = 0.95;
 
 Governor::Governor(const Options& options)
     : options_(options),
-      cost_(options.sequence_count * (1 + options.length_max), options.missing_max),
+      cost_(options.sequence_count * (1 + options.length_max), options.missing_max, options.shadow),
       draft_cost_(options.sequence_count),
       by_slot_(static_cast<size_t>(options.sequence_count)),
       reached_(static_cast<size_t>(options.sequence_count)),
@@ -73,16 +76,16 @@ void Governor::Choose(absl::Span<Candidate> candidates) {
 }
 
 // Adds drafts by their chance as long as there are any, and keeps the number with the best rate; or
-// the one that would have it if steps wider than those known took no longer.
+// the one that would have it if steps wider than those known took no longer to compute.
 void Governor::PlanBest(absl::Span<Candidate> candidates) {
   const int sequences = static_cast<int>(candidates.size());
   const int known_rows = std::max(sequences, cost_.SureRows());
-  const double known_ns = cost_.Ns(known_rows);
   double best_rate = sequences / PlainNs(sequences), probe_rate = 0;
   double tokens = sequences, draft_ns = 0;
   std::fill(reached_.begin(), reached_.end(), 1.0);
   std::fill(wanting_.begin(), wanting_.end(), 0);
-  for (int rows = sequences + 1; rows <= 2 * known_rows; ++rows) {
+  const int rows_max = (options_.shadow != nullptr ? kFarRows : kNearRows) * known_rows;
+  for (int rows = sequences + 1; rows <= rows_max; ++rows) {
     const Candidate* added = AddDraft(candidates);
     if (added == nullptr) break;
     tokens += reached_[static_cast<size_t>(added - candidates.data())];
@@ -92,8 +95,8 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
       best_rate = rate;
       for (Candidate& candidate : candidates) candidate.check = candidate.draft;
     }
-    const double rate_at_best = tokens / (known_ns + draft_ns);
-    if (rows > known_rows && rate_at_best > probe_rate) {
+    const double rate_at_best = tokens / (HopedNs(rows, known_rows) + draft_ns);
+    if (rows > known_rows && rows <= kNearRows * known_rows && rate_at_best > probe_rate) {
       probe_rate = rate_at_best;
       for (size_t i = 0; i < candidates.size(); ++i) probe_[i] = candidates[i].draft;
     }
@@ -107,6 +110,13 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
     if (is_on_) candidate.check = std::min(NearLength(candidate.check), candidate.room);
     candidate.draft = candidate.check;
   }
+}
+
+// What a step wider than those known takes at best: computing as long as the widest of those, and
+// waiting as long too, unless the shadow tells what it misses.
+double Governor::HopedNs(int rows, int known_rows) const {
+  const int missing_rows = options_.shadow != nullptr ? rows : known_rows;
+  return cost_.ComputeNs(known_rows) + cost_.WaitNs(cost_.Missing(missing_rows));
 }
 
 // The length to be checked in this step where `best` seems to be the best.
@@ -246,7 +256,7 @@ double Governor::PlainNs(int sequences) const {
   const double ns = cost_.Ns(sequences);
   if (undrafted_missing_ < 0) return ns;
   const double missing = undrafted_missing_ * ShadowRatio() * sequences;
-  return std::min(ns, cost_.ComputeNs(sequences) + missing * cost_.wait_per_missing_ns());
+  return std::min(ns, cost_.ComputeNs(sequences) + cost_.WaitNs(missing));
 }
 
 // Of what is missed where there are no drafts, by what was said to be.
@@ -272,8 +282,9 @@ void Governor::CompareWithNone(const StepSample& sample, double step_ns) {
   if (sample.undrafted_missing < 0) return CompareWithPlainSteps(sample, step_ns);
   if (pure_run_ == kPureAfter) return;
   const double rounds = static_cast<double>(sample.tokens) / sample.sequences;
-  const double wait_ns = sample.undrafted_missing * ShadowRatio() * cost_.wait_per_missing_ns();
-  totals_.won_ns += cost_.ComputeNs(sample.sequences) * rounds + wait_ns - step_ns;
+  const double missing = sample.undrafted_missing * ShadowRatio() / rounds;
+  const double round_ns = cost_.ComputeNs(sample.sequences) + cost_.WaitNs(missing);
+  totals_.won_ns += round_ns * rounds - step_ns;
 }
 
 // What none would have taken between two runs of steps without drafts is the mean of what it took

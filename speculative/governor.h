@@ -41,11 +41,13 @@ namespace stoker {
 //
 // Off, drafts of a drafter that costs nothing are compared with what comes, unchecked. One that
 // costs is asked now and then, for a few steps in a row, twice as rarely each time that does not
-// change the verdict, and after the first verdict for no more than a hundredth of the time; never
-// while it would not pay if nearly all of its drafts were right. What wider steps cost is not known
-// before they were tried, and need not grow evenly: the experts of three tokens may be nearly those
-// of two. So up to twice the widest size that is known is then checked a few times, if it would pay
-// well in case it took no longer than that one.
+// change the verdict, and after the first verdict for no more than a two-hundredth of the time;
+// never while it would not pay if nearly all of its drafts were right. What wider steps cost is not
+// known before they were tried, and need not grow evenly: the experts of three tokens may be nearly
+// those of two. So up to twice the widest size that is known is then checked a few times, if it
+// would pay well in case it took no longer than that one. With a shadow, which tells what steps of
+// any size miss, only computing is hoped to take no longer, and sizes of up to four times the
+// widest known are believed in.
 //
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
@@ -77,7 +79,9 @@ class Governor {
     int fixed_length = -1;         // not negative: always so many
     bool is_drafting_free = true;  // the drafter takes no time worth counting
     double missing_max = 0;        // experts that a row can miss at most
-    std::vector<double> values;    // of kParameters
+    // Told of every step before ObserveStep is; null: no experts are missing, or nobody knows.
+    const ShadowCache* shadow = nullptr;
+    std::vector<double> values;  // of kParameters
   };
   explicit Governor(const Options& options);
   static uint64_t PlanBytes(const Options& options);
@@ -104,7 +108,8 @@ class Governor {
     int tokens = 0;
     int checked = 0;       // drafts among its rows
     int64_t draft_ns = 0;  // drafting, outside of waits
-    // Experts that its tokens would have missed had there never been drafts; below 0: not known.
+    // Experts that its tokens would have missed, one after another, had there never been drafts;
+    // below 0: not known.
     double undrafted_missing = -1;
     absl::Span<const DraftCost::Round> draft_rounds;
   };
@@ -140,6 +145,7 @@ class Governor {
  private:
   void PlanBest(absl::Span<Candidate> candidates);
   Candidate* AddDraft(absl::Span<Candidate> candidates);
+  double HopedNs(int rows, int known_rows) const;
   double MoreDraftNs(int round);
   int NearLength(int best) const;
   void NoteVerdict(int sequences, double best_rate);

@@ -20,6 +20,9 @@ ShadowCache::ShadowCache(const ExpertCatalog& catalog, const Options& options)
   entries_.back() = {.newer = key, .older = key};
   chosen_.resize(catalog.layers.size() * static_cast<size_t>(options.rows_max) *
                  static_cast<size_t>(options.top_k));
+  gone_.resize(static_cast<size_t>(key));
+  missing_.resize(static_cast<size_t>(options.rows_max) + 1);
+  union_.resize(missing_.size());
 }
 
 uint64_t ShadowCache::PlanBytes(const ExpertCatalog& catalog, const Options& options) {
@@ -27,7 +30,8 @@ uint64_t ShadowCache::PlanBytes(const ExpertCatalog& catalog, const Options& opt
   const int last_layer = catalog.layers.empty() ? 0 : catalog.layers.back().layer;
   return sizeof(ShadowCache) + (static_cast<uint64_t>(last_layer) + 1) * sizeof(int) +
          layers * (sizeof(int32_t) + 1) +
-         (static_cast<uint64_t>(catalog.expert_count()) + 1) * sizeof(Entry) +
+         (static_cast<uint64_t>(catalog.expert_count()) + 1) * (sizeof(Entry) + sizeof(uint32_t)) +
+         2 * (static_cast<uint64_t>(options.rows_max) + 1) * sizeof(double) +
          layers * static_cast<uint64_t>(options.rows_max) * static_cast<uint64_t>(options.top_k) *
              sizeof(uint16_t);
 }
@@ -54,6 +58,8 @@ void ShadowCache::OnRouting(int layer, int top_k, absl::Span<const int32_t> expe
 int ShadowCache::Use(int first_row, int count) {
   int missing = 0;
   for (int row = first_row; row < std::min(first_row + count, rows_); ++row) {
+    ++time_;
+    for (double& seen : missing_) seen *= 1 - 1 / kMemory;
     for (size_t index = 0; index < first_key_.size(); ++index) {
       if (!has_routed_[index]) continue;
       const uint16_t* const chosen =
@@ -64,7 +70,28 @@ int ShadowCache::Use(int first_row, int count) {
       }
     }
   }
+  SumUnions();
   return missing;
+}
+
+// A row is at each place of a step as often as at any other.
+void ShadowCache::SumUnions() {
+  double sum = 0, missing_at = 0;
+  for (const double seen : missing_) missing_at += seen;
+  const double missing_first = missing_at;
+  for (size_t place = 0; place + 1 < missing_.size() && missing_first > 0; ++place) {
+    if (place > 0) missing_at -= missing_[place];
+    sum += missing_at / missing_first;
+    union_[place + 1] = sum;
+  }
+}
+
+// By how long it has been gone; within a row that is one row, as rows are not cut.
+void ShadowCache::NoteMissing(int32_t key) {
+  const uint32_t gone = gone_[static_cast<size_t>(key)];
+  const auto longest = static_cast<uint32_t>(missing_.size()) - 1;
+  const uint32_t rows = gone == 0 ? longest : std::min(std::max(time_ - gone, 1u), longest);
+  missing_[rows] += 1;
 }
 
 // Whether it was in memory.
@@ -73,10 +100,15 @@ bool ShadowCache::UseOne(int32_t key) {
   const bool is_resident = entry.newer != kNone;
   if (is_resident) {
     Unlink(key);
-  } else if (resident_ < options_.slot_count) {
-    ++resident_;
   } else {
-    Unlink(entries_.back().newer);  // the oldest
+    NoteMissing(key);
+    if (resident_ < options_.slot_count) {
+      ++resident_;
+    } else {
+      const int32_t oldest = entries_.back().newer;
+      Unlink(oldest);
+      gone_[static_cast<size_t>(oldest)] = time_;
+    }
   }
   const int32_t latest = entries_.back().older;
   entry = {.newer = end(), .older = latest};

@@ -19,6 +19,11 @@ namespace stoker {
 // may have another policy, layers with floors and guesses that come in time: the ratio of what the
 // two miss while nothing is drafted is the caller's to know.
 //
+// It also tells what rows that follow each other would miss if they were one step, which need not
+// be tried: an expert that a row finds missing was there when the step of the `j` rows before it
+// began, if it went less than `j` rows ago. So one pass serves steps of all sizes, as one over
+// stack distances serves caches of all sizes (Mattson et al., 1970).
+//
 // One thread. A few nanoseconds for each expert of a row; allocates nothing after creation.
 class ShadowCache final : public StepObserver {
  public:
@@ -38,7 +43,12 @@ class ShadowCache final : public StepObserver {
   // missing.
   int Use(int first_row, int count);
 
+  // What a step of so many rows, up to rows_max, of text as it was of late would miss, by what one
+  // of a single row would; 0: nothing was missing.
+  double UnionOf(int rows) const { return union_[static_cast<size_t>(rows)]; }
+
  private:
+  static constexpr double kMemory = 64;  // rows
   // An expert, in a ring with one entry more that is between the latest and the oldest; kNone in
   // both: not in memory.
   struct Entry {
@@ -49,6 +59,8 @@ class ShadowCache final : public StepObserver {
   int32_t end() const { return static_cast<int32_t>(entries_.size()) - 1; }
   bool UseOne(int32_t key);
   void Unlink(int32_t key);
+  void NoteMissing(int32_t key);
+  void SumUnions();
 
   const Options options_;
   std::vector<int> layer_index_;    // by layer; -1: has no routed experts
@@ -58,6 +70,10 @@ class ShadowCache final : public StepObserver {
   int rows_ = 0;                  // of the running step, 0 where it is too wide
   std::vector<uint16_t> chosen_;  // [layer index, rows_max, top_k]
   std::vector<bool> has_routed_;  // by layer index, in the running step
+  uint32_t time_ = 0;             // in rows
+  std::vector<uint32_t> gone_;    // by key: when it was pushed out; 0: never
+  std::vector<double> missing_;   // by rows since, up to rows_max and more: a fading count
+  std::vector<double> union_;     // see UnionOf, [rows_max + 1]
 };
 
 }  // namespace stoker

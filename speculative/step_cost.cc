@@ -1,4 +1,4 @@
-// Two curves and a rate.
+// Two curves and a line.
 #include "speculative/step_cost.h"
 
 #include <algorithm>
@@ -12,6 +12,9 @@ namespace {
 
 // A slope is taken over at least so much of a size: over less it is mostly noise.
 constexpr double kInner = 0.9;
+// Steps whose missing experts lie as far from the mean as none at all, that the line of waiting
+// must outweigh before it leaves the origin.
+constexpr double kLinePrior = 1;
 
 double Between(double rows, double low, double at_low, double high, double at_high) {
   if (low == high) return at_low;
@@ -23,8 +26,11 @@ double Growth(double before, double now) { return before > 0 ? std::min(now / be
 
 }  // namespace
 
-StepCost::StepCost(int rows_max, double missing_max)
-    : rows_max_(rows_max), missing_max_(missing_max), curve_(SizeOf(rows_max) + 1) {}
+StepCost::StepCost(int rows_max, double missing_max, const ShadowCache* shadow)
+    : rows_max_(rows_max),
+      missing_max_(missing_max),
+      shadow_(shadow),
+      curve_(SizeOf(rows_max) + 1) {}
 
 size_t StepCost::SizeOf(int rows) {
   if (rows <= kExactRows) return static_cast<size_t>(rows);
@@ -49,9 +55,18 @@ void StepCost::Observe(const Sample& sample) {
     at.missing += (sample.missing - at.missing) / at.weight;
   }
   at.is_sure |= WeightNear(sample.rows) >= kFirst;
-  const double keep = 1 - 1 / kMemory;
-  wait_ns_ = wait_ns_ * keep + sample.wait_ns;
-  missing_ = missing_ * keep + sample.missing;
+  for (double* sum : {&waits_.count, &waits_.x, &waits_.y, &waits_.xx, &waits_.xy}) {
+    *sum *= 1 - 1 / kWaitMemory;
+  }
+  waits_.count += 1;
+  waits_.x += sample.missing;
+  waits_.y += sample.wait_ns;
+  waits_.xx += sample.missing * sample.missing;
+  waits_.xy += sample.missing * sample.wait_ns;
+  if (HasUnions()) {
+    missing_ = missing_ * (1 - 1 / kMemory) + sample.missing;
+    unions_ = unions_ * (1 - 1 / kMemory) + shadow_->UnionOf(sample.rows);
+  }
   Drift drift;
   if (before.weight > kFirst) {
     const double rows = before.rows / at.rows;
@@ -123,6 +138,9 @@ double StepCost::ComputeNs(int rows, Which which) const {
 }
 
 double StepCost::Missing(int rows) const {
+  if (HasUnions() && unions_ > 0) {
+    return std::min(missing_ / unions_ * shadow_->UnionOf(rows), missing_max_ * rows);
+  }
   const Point* const low = Below(rows, Which::kSeen);
   const Point* const high = Above(rows, Which::kSeen);
   if (low != nullptr && high != nullptr) {
@@ -132,6 +150,20 @@ double StepCost::Missing(int rows) const {
   const Point& end = low != nullptr ? *low : *high;
   const double grown = end.missing * std::pow(rows / end.rows, kUnionExponent);
   return std::min(grown, missing_max_ * rows);
+}
+
+// Least squares, between the line that rises with the mean, which is a few steps' prior, and a flat
+// one.
+double StepCost::WaitNs(double missing) const {
+  if (waits_.x == 0) return 0;
+  const double mean = waits_.x / waits_.count;
+  const double through_zero = wait_per_missing_ns();
+  const double spread = waits_.xx - waits_.x * mean;
+  const double together = waits_.xy - waits_.y * mean;
+  const double prior = kLinePrior * mean * mean;
+  const double slope =
+      std::clamp((together + prior * through_zero) / (spread + prior), 0.0, through_zero);
+  return slope * missing + (through_zero - slope) * mean * std::min(1.0, missing);
 }
 
 bool StepCost::Has(const Point& at, Which which) {

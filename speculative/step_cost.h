@@ -5,16 +5,21 @@
 #include <cstdint>
 #include <vector>
 
+#include "speculative/shadow_cache.h"
+
 namespace stoker {
 
 // A step's time in three parts, each followed by itself, because they change for different reasons:
 //
-//     time(rows) = compute(rows) + missing(rows) * wait_per_missing
+//     time(rows) = compute(rows) + wait(missing(rows))
 //
 // compute: everything but waiting for experts; a curve over the rows. missing: experts that the
 // union of the rows' choices asks for and that are not in memory; a curve as well. Both curves are
 // means at the sizes that were seen, and lines between. Beyond those, compute goes on with the
-// slope of its last piece, and missing grows as the union does. A size is a number of rows up to
+// slope of its last piece, and missing grows as it would for the text of late (ShadowCache), or as
+// the union of experts does. wait: a line through what steps waited, whatever their size, for reads
+// that are under way together do not take as long as one after another; it is at worst a multiple
+// of what is missing. A size is a number of rows up to
 // kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as many rows
 // twice.
 //
@@ -43,8 +48,9 @@ class StepCost {
     double wait_ns = 0;  // for experts
     double missing = 0;  // experts
   };
-  // Steps have at most `rows_max` rows, and a row misses at most `missing_max` experts.
-  StepCost(int rows_max, double missing_max);
+  // Steps have at most `rows_max` rows, and a row misses at most `missing_max` experts. `shadow`
+  // may be null; else it outlives this object.
+  StepCost(int rows_max, double missing_max, const ShadowCache* shadow = nullptr);
   static uint64_t PlanBytes(int rows_max) { return (SizeOf(rows_max) + 1) * sizeof(Point); }
 
   void Observe(const Sample& sample);
@@ -57,12 +63,14 @@ class StepCost {
   // Zero while nothing was seen.
   double ComputeNs(int rows) const;
   double Missing(int rows) const;
-  double Ns(int rows) const { return ComputeNs(rows) + Missing(rows) * wait_per_missing_ns(); }
-  double wait_per_missing_ns() const { return missing_ > 0 ? wait_ns_ / missing_ : 0; }
+  double WaitNs(double missing) const;  // of a step
+  double Ns(int rows) const { return ComputeNs(rows) + WaitNs(Missing(rows)); }
+  double wait_per_missing_ns() const { return waits_.x > 0 ? waits_.y / waits_.x : 0; }
 
  private:
   static constexpr double kFirst = 3;               // steps of a size whose least time counts
   static constexpr double kMemory = 16;             // steps of a size
+  static constexpr double kWaitMemory = 32;         // steps of any size
   static constexpr double kForgetting = 1.0 / 256;  // of a weight, in each step of another size
   static constexpr double kWeightMin = 0.5;         // below it a size is forgotten
   static constexpr int kDriftAge = 32;              // steps after which a size moves with others
@@ -80,7 +88,12 @@ class StepCost {
     double compute = 1;
     double missing = 1;
   };
+  // Fading sums of points, x what was missing and y what was waited.
+  struct Line {
+    double count = 0, x = 0, y = 0, xx = 0, xy = 0;
+  };
   static size_t SizeOf(int rows);
+  bool HasUnions() const { return shadow_ != nullptr && shadow_->UnionOf(1) > 0; }
   void Age(const Point& now, const Drift& drift);
   // Of which sizes a curve is made.
   enum class Which : uint8_t { kSeen, kSure };
@@ -93,9 +106,12 @@ class StepCost {
 
   const int rows_max_;
   const double missing_max_;
+  const ShadowCache* const shadow_;
   std::vector<Point> curve_;  // by size; [0] is not used
-  double wait_ns_ = 0;        // fading sums
+  Line waits_;
+  // Fading: what was missing, and what it is multiples of (ShadowCache::UnionOf).
   double missing_ = 0;
+  double unions_ = 0;
 };
 
 }  // namespace stoker

@@ -5,8 +5,11 @@
 
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <random>
 #include <vector>
+
+#include "model/model.h"
 
 namespace stoker {
 namespace {
@@ -177,6 +180,54 @@ TEST(Governor, ADrafterThatTakesTimeIsSeldomAskedWhileItDoesNotPay) {
   EXPECT_LT(run.drafted(), 250);
 }
 
+// A shadow of so many rows of a text whose rows have experts of their own until it begins again.
+std::unique_ptr<ShadowCache> ShadowOf(int rows_that_fit, int period, int length) {
+  ExpertCatalog catalog;
+  catalog.layers.push_back({.layer = 0, .expert_count = period, .part_count = 1});
+  auto shadow = std::make_unique<ShadowCache>(
+      catalog, ShadowCache::Options{.slot_count = rows_that_fit, .rows_max = 9, .top_k = 1});
+  for (int32_t i = 0; i < length; ++i) {
+    shadow->OnStep(std::vector<StepRow>(1));
+    shadow->OnRouting(0, 1, std::vector<int32_t>{i % period}, {});
+    shadow->Use(0, 1);
+  }
+  return shadow;
+}
+
+// With waiting for experts most of a step, drafts gain nothing if two rows miss twice as many: no
+// drafts are checked to find that out.
+TEST(Governor, WhereTheTextTellsThatDraftsCannotPayNoneAreChecked) {
+  const World world = {.compute_ns = [](int rows) { return 20.0 + 5.0 * rows; },
+                       .missing = [](int rows) { return 20.0 * rows; },
+                       .wait_per_missing_ns = 50,
+                       .chance = 0.7};
+  const auto shadow = ShadowOf(10, 100, 2000);
+  Governor::Options options = Options(1);
+  SimulatedRun without(options);
+  without.Steps(world, 2000);
+  EXPECT_GT(without.checked(), 0);
+  options.shadow = shadow.get();
+  SimulatedRun with(options);
+  with.Steps(world, 2000);
+  EXPECT_EQ(with.checked(), 0);
+}
+
+// The text goes round in five rows' experts, which the cache just fails to hold: two rows miss no
+// more than one.
+TEST(Governor, WhereTheTextTellsThatDraftsPayTheyAreCheckedAtOnce) {
+  const World world = {.compute_ns = [](int rows) { return 200.0 + 50.0 * rows; },
+                       .missing = [](int) { return 20.0; },
+                       .wait_per_missing_ns = 50,
+                       .chance = 0.9};
+  const auto shadow = ShadowOf(4, 5, 2000);
+  Governor::Options options = Options(1);
+  options.shadow = shadow.get();
+  SimulatedRun run(options);
+  run.Steps(world, 200);
+  EXPECT_TRUE(run.governor().is_on());
+  EXPECT_GT(run.tokens_per_ns(), 0.85 * BestFixedRate(world));
+}
+
 TEST(Governor, ADrafterTooDearForAnyDraftsToPayIsNotAskedUntilStepsTakeLonger) {
   World world = Streamed(0.9);
   world.draft_ns = 12000;  // of a step of 11,000
@@ -234,7 +285,7 @@ TEST(Governor, ADrafterThatTakesTimeIsNoticedToHaveBecomeRight) {
   SimulatedRun run(Options(1, /*is_drafting_free=*/false));
   run.Steps(world, 100);
   world.chance = 0.95;
-  run.Steps(world, 250);
+  run.Steps(world, 500);
   EXPECT_TRUE(run.governor().is_on());
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <list>
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -72,6 +73,19 @@ class PlainCache {
     }
     return missing;
   }
+  // What all rows together want and is not there.
+  size_t CountMissing(const std::vector<Routing>& rows) const {
+    std::set<std::pair<size_t, int32_t>> missing;
+    for (const Routing& row : rows) {
+      for (size_t layer = 0; layer < row.size(); ++layer) {
+        for (const int32_t expert : row[layer]) {
+          const std::pair<size_t, int32_t> key = {layer, expert};
+          if (std::find(recent_.begin(), recent_.end(), key) == recent_.end()) missing.insert(key);
+        }
+      }
+    }
+    return missing.size();
+  }
 
  private:
   int UseOne(std::pair<size_t, int32_t> key) {
@@ -100,6 +114,54 @@ TEST(ShadowCache, MissesWhatTheTextAloneWould) {
       for (int row = 0; row < right; ++row) missing += plain.Use(rows[static_cast<size_t>(row)]);
       EXPECT_EQ(shadow.Use(0, right), missing) << step;
     }
+  }
+}
+
+// A text whose every row has experts of its own until it begins again: what is used again comes
+// back as long after it was pushed out, whatever the row.
+TEST(ShadowCache, OfATextThatGoesRoundAStepMissesNoMoreThanOnceRound) {
+  constexpr int kPeriod = kExperts / kTopK, kPerRow = kTopK * static_cast<int>(std::size(kLayers));
+  for (const int rows_that_fit : {1, 2, 3}) {
+    ShadowCache shadow(Catalog(),
+                       {.slot_count = rows_that_fit * kPerRow, .rows_max = 9, .top_k = kTopK});
+    EXPECT_EQ(shadow.UnionOf(1), 0);
+    for (int i = 0; i < 1000; ++i) {
+      const int32_t first = i % kPeriod * kTopK;
+      Tell(shadow, {Routing(std::size(kLayers), {first, first + 1, first + 2})});
+      shadow.Use(0, 1);
+    }
+    for (int rows = 1; rows <= 9; ++rows) {
+      EXPECT_NEAR(shadow.UnionOf(rows), std::min(rows, kPeriod - rows_that_fit), 1e-3) << rows;
+    }
+  }
+}
+
+// The text goes on choosing half of what it has just chosen. The cache holds a few rows: in a
+// smaller one a row pushes out what it is about to use, which the count here leaves out.
+TEST(ShadowCache, TellsWhatStepsOfSeveralRowsWouldMiss) {
+  for (const int slot_count : {24, 28, 32}) {
+    Text text(static_cast<uint64_t>(slot_count));
+    ShadowCache shadow(Catalog(), {.slot_count = slot_count, .rows_max = 5, .top_k = kTopK});
+    PlainCache plain(static_cast<size_t>(slot_count));
+    std::vector<Routing> rows(5, text.Row());
+    double one = 0, told = 0, missing = 0;
+    for (int step = 0; step < 4000; ++step) {
+      rows.erase(rows.begin());
+      rows.push_back(text.Row());
+      for (size_t layer = 0; layer < std::size(kLayers); ++layer) {
+        if (text.Below(2) == 0) rows.back()[layer] = rows[text.Below(2) == 0 ? 3 : 1][layer];
+      }
+      Tell(shadow, {rows.front()});
+      one += shadow.Use(0, 1);
+      plain.Use(rows.front());
+      if (step < 200) {
+        one = 0;
+        continue;
+      }
+      told += shadow.UnionOf(4);
+      missing += plain.CountMissing({rows.begin() + 1, rows.end()});
+    }
+    EXPECT_NEAR(told * one / 3800 / missing, 1, 0.03) << slot_count;
   }
 }
 

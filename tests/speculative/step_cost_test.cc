@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
+
+#include "model/model.h"
 
 namespace stoker {
 namespace {
@@ -70,6 +73,59 @@ TEST(StepCost, MissingExpertsGrowAsTheUnionDoes) {
   cost.Observe({.rows = 1, .compute_ns = 100, .wait_ns = 200, .missing = 10});
   EXPECT_NEAR(cost.Missing(8), 10 * std::pow(8.0, StepCost::kUnionExponent), 1e-9);
   EXPECT_NEAR(cost.Ns(8) - cost.ComputeNs(8), 20 * cost.Missing(8), 1e-9);
+}
+
+// A text that goes round in four rows' experts, two of which fit.
+TEST(StepCost, WithAShadowMissingExpertsGrowAsTheyWouldForTheText) {
+  ExpertCatalog catalog;
+  catalog.layers.push_back({.layer = 0, .expert_count = 4, .part_count = 1});
+  ShadowCache shadow(catalog, {.slot_count = 2, .rows_max = 8, .top_k = 1});
+  StepCost cost(/*rows_max=*/8, /*missing_max=*/1000, &shadow);
+  for (int32_t i = 0; i < 1000; ++i) {
+    const std::vector<int32_t> experts = {i % 4};
+    shadow.OnStep(std::vector<StepRow>(1));
+    shadow.OnRouting(0, 1, experts, {});
+    shadow.Use(0, 1);
+    cost.Observe({.rows = 1, .compute_ns = 100, .wait_ns = 200, .missing = 10});
+  }
+  EXPECT_NEAR(cost.Missing(1), 10, 0.01);
+  EXPECT_NEAR(cost.Missing(2), 20, 0.01);
+  EXPECT_NEAR(cost.Missing(8), 20, 0.01);
+  // In truth the store misses half as many.
+  for (int i = 0; i < 200; ++i) cost.Observe({.rows = 2, .compute_ns = 100, .missing = 10});
+  EXPECT_NEAR(cost.Missing(8), 10, 0.01);
+}
+
+TEST(StepCost, ReadsThatOverlapMakeWaitingALineThatDoesNotBeginAtZero) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 200; ++i) {
+    const double missing = 5 + i % 11;
+    cost.Observe({.rows = 1, .wait_ns = 1000 + 10 * missing, .missing = missing});
+  }
+  EXPECT_NEAR(cost.WaitNs(10), 1100, 20);
+  EXPECT_LT(cost.WaitNs(40), 0.5 * 4 * 1100);  // which are not believed at once to cost less
+  for (int i = 0; i < 100; ++i) {
+    const double missing = i % 2 == 0 ? 10 : 100;
+    cost.Observe({.rows = 1 + i % 2, .wait_ns = 1000 + 10 * missing, .missing = missing});
+  }
+  EXPECT_NEAR(cost.WaitNs(40), 1400, 140);
+  EXPECT_EQ(cost.WaitNs(0), 0);
+}
+
+TEST(StepCost, WhereStepsMissAlikeWaitingIsAMultipleOfWhatIsMissing) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 200; ++i) cost.Observe({.rows = 1, .wait_ns = 1000, .missing = 10});
+  EXPECT_NEAR(cost.WaitNs(10), 1000, 1e-6);
+  EXPECT_NEAR(cost.WaitNs(40), 4000, 1e-6);
+}
+
+TEST(StepCost, WaitsThatSeemToShrinkWithWhatIsMissingAreFlat) {
+  StepCost cost = MakeCost();
+  for (int i = 0; i < 200; ++i) {
+    const double missing = 5 + i % 11;
+    cost.Observe({.rows = 1, .wait_ns = 2000 - 50 * missing, .missing = missing});
+  }
+  EXPECT_GE(cost.WaitNs(40), cost.WaitNs(10));
 }
 
 TEST(StepCost, NoMoreExpertsAreMissingThanARowCanAskFor) {
