@@ -15,6 +15,9 @@ constexpr double kInner = 0.9;
 // Steps whose missing experts lie as far from the mean as none at all, that the line of waiting
 // must outweigh before it leaves the origin.
 constexpr double kLinePrior = 1;
+// Steps of a size that must miss more or less than the shadow tells before it is believed of
+// others.
+constexpr double kTextPrior = 2;
 
 double Between(double rows, double low, double at_low, double high, double at_high) {
   if (low == high) return at_low;
@@ -40,19 +43,29 @@ size_t StepCost::SizeOf(int rows) {
 
 void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
+  const double expected = ExpectedMissing(sample);
+  if (HasUnions() && sample.rows == sample.text_rows) {
+    missing_ = missing_ * (1 - 1 / kMemory) + sample.missing;
+    unions_ = unions_ * (1 - 1 / kMemory) + Union(sample.rows);
+  }
   Point& at = curve_[SizeOf(sample.rows)];
   const Point before = at;
   at.weight = std::min(at.weight, std::max(kStaleWeight, 2 * kMemory / (2 + at.age)));
   at.weight = std::min(at.weight + 1, kMemory);
   at.age = 0;
-  if (at.weight > 1 && at.weight <= kFirst) {
+  const bool is_of_first = at.weight > 1 && at.weight <= kFirst;
+  if (is_of_first) {
     const double to_size = at.rows / sample.rows;
     at.compute_ns = std::min(at.compute_ns, sample.compute_ns * to_size);
-    at.missing = std::min(at.missing, sample.missing * to_size);
   } else {
     at.rows += (sample.rows - at.rows) / at.weight;
     at.compute_ns += (sample.compute_ns - at.compute_ns) / at.weight;
+  }
+  if (is_of_first && expected == 0) {
+    at.missing = std::min(at.missing, sample.missing * at.rows / sample.rows);
+  } else {
     at.missing += (sample.missing - at.missing) / at.weight;
+    at.expected += (expected - at.expected) / at.weight;
   }
   at.is_sure |= WeightNear(sample.rows) >= kFirst;
   for (double* sum : {&waits_.count, &waits_.x, &waits_.y, &waits_.xx, &waits_.xy}) {
@@ -63,10 +76,6 @@ void StepCost::Observe(const Sample& sample) {
   waits_.y += sample.wait_ns;
   waits_.xx += sample.missing * sample.missing;
   waits_.xy += sample.missing * sample.wait_ns;
-  if (HasUnions()) {
-    missing_ = missing_ * (1 - 1 / kMemory) + sample.missing;
-    unions_ = unions_ * (1 - 1 / kMemory) + shadow_->UnionOf(sample.rows);
-  }
   Drift drift;
   if (before.weight > kFirst) {
     const double rows = before.rows / at.rows;
@@ -74,6 +83,38 @@ void StepCost::Observe(const Sample& sample) {
              .missing = Growth(before.missing, at.missing * rows)};
   }
   Age(at, drift);
+}
+
+// What a step of such a text would have missed if the shadow told the whole truth.
+double StepCost::ExpectedMissing(const Sample& sample) const {
+  if (!HasUnions()) return 0;
+  const bool is_told = sample.text_missing >= 0;
+  if (!is_told && unions_ == 0) return 0;
+  // One step may miss many times as many as the last few did: its own moment counts.
+  const double of_one =
+      is_told ? sample.text_missing / Union(sample.text_rows) : missing_ / unions_;
+  return of_one * (Union(sample.tokens) + sample.rows - sample.tokens);
+}
+
+// What steps of about so many rows missed by what was expected of them; 1 weighs like a few.
+double StepCost::ByText(int rows) const {
+  const auto ratio_of = [](const Point& at) {
+    const double prior = kTextPrior * at.expected;
+    if (prior <= 0) return 1.0;
+    return (at.weight * at.missing + prior) / (at.weight * at.expected + prior);
+  };
+  const Point* const low = Below(rows, Which::kSeen);
+  const Point* const high = Above(rows, Which::kSeen);
+  if (low != nullptr && high != nullptr) {
+    return Between(rows, low->rows, ratio_of(*low), high->rows, ratio_of(*high));
+  }
+  return low != nullptr ? ratio_of(*low) : high != nullptr ? ratio_of(*high) : 1;
+}
+
+double StepCost::Union(double rows) const {
+  const int below = static_cast<int>(rows);
+  const double at = shadow_->UnionOf(below);
+  return rows == below ? at : at + (shadow_->UnionOf(below + 1) - at) * (rows - below);
 }
 
 void StepCost::Doubt() {
@@ -89,12 +130,13 @@ void StepCost::Age(const Point& now, const Drift& drift) {
     if (&at == &now || at.weight == 0) continue;
     at.weight *= 1 - kForgetting;
     at.age = std::min(at.age + 1, kDriftAge);
+    if (at.weight < kWeightMin) at = {};
     const double share = static_cast<double>(at.age) / kDriftAge;
     at.compute_ns *= 1 + (drift.compute - 1) * share;
+    if (at.expected > 0) continue;
     // What is missing depends more on the cache than on the size.
     at.missing *= 1 + (drift.missing - 1) * (1 + share) / 2;
     at.missing = std::min(at.missing, missing_max_ * at.rows);
-    if (at.weight < kWeightMin) at = {};
   }
 }
 
@@ -137,9 +179,10 @@ double StepCost::ComputeNs(int rows, Which which) const {
   return end.compute_ns + std::max(0.0, slope) * (rows - end.rows);
 }
 
-double StepCost::Missing(int rows) const {
+double StepCost::Missing(int rows, double wrong) const {
   if (HasUnions() && unions_ > 0) {
-    return std::min(missing_ / unions_ * shadow_->UnionOf(rows), missing_max_ * rows);
+    const double of_text = missing_ / unions_ * (Union(rows - wrong) + wrong);
+    return std::min(of_text * ByText(rows), missing_max_ * rows);
   }
   const Point* const low = Below(rows, Which::kSeen);
   const Point* const high = Above(rows, Which::kSeen);

@@ -16,12 +16,13 @@ namespace stoker {
 // compute: everything but waiting for experts; a curve over the rows. missing: experts that the
 // union of the rows' choices asks for and that are not in memory; a curve as well. Both curves are
 // means at the sizes that were seen, and lines between. Beyond those, compute goes on with the
-// slope of its last piece, and missing grows as it would for the text of late (ShadowCache), or as
-// the union of experts does. wait: a line through what steps waited, whatever their size, for reads
-// that are under way together do not take as long as one after another; it is at worst a multiple
-// of what is missing. A size is a number of rows up to
-// kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as many rows
-// twice.
+// slope of its last piece, and missing grows as the union does. With a shadow, missing is one scale
+// for all sizes: what it would be for the text of late (ShadowCache::UnionOf), times a factor for
+// steps with drafts, some of which are wrong and ask for what the text does not. wait: a line
+// through what steps waited, whatever their size, for reads that are under way together do not take
+// as long as one after another; it is at worst a multiple of what is missing. A size is a number of
+// rows up to kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as
+// many rows twice.
 //
 // The first step of a size finds caches cold, and one bad sample must not count for hundreds of
 // steps: of the first few the least counts, and until there are as many, of the size or about it,
@@ -47,6 +48,11 @@ class StepCost {
     double compute_ns = 0;
     double wait_ns = 0;  // for experts
     double missing = 0;  // experts
+    int tokens = 0;      // that came of it: the other rows were wrong drafts
+    // With a shadow: what a step of the text of this very moment would have missed without drafts;
+    // below 0: not known.
+    double text_missing = -1;
+    int text_rows = 1;  // of that step
   };
   // Steps have at most `rows_max` rows, and a row misses at most `missing_max` experts. `shadow`
   // may be null; else it outlives this object.
@@ -62,9 +68,12 @@ class StepCost {
   int SureRows() const;
   // Zero while nothing was seen.
   double ComputeNs(int rows) const;
-  double Missing(int rows) const;
+  // Of `rows`, so many are expected to be wrong drafts.
+  double Missing(int rows, double wrong = 0) const;
   double WaitNs(double missing) const;  // of a step
-  double Ns(int rows) const { return ComputeNs(rows) + WaitNs(Missing(rows)); }
+  double Ns(int rows, double wrong = 0) const {
+    return ComputeNs(rows) + WaitNs(Missing(rows, wrong));
+  }
   double wait_per_missing_ns() const { return waits_.x > 0 ? waits_.y / waits_.x : 0; }
 
  private:
@@ -80,6 +89,7 @@ class StepCost {
     double weight = 0;
     double compute_ns = 0;
     double missing = 0;
+    double expected = 0;   // missing, by the shadow
     int age = 0;           // steps since, up to kDriftAge
     bool is_sure = false;  // was seen kFirst times, or sizes about it
   };
@@ -94,6 +104,9 @@ class StepCost {
   };
   static size_t SizeOf(int rows);
   bool HasUnions() const { return shadow_ != nullptr && shadow_->UnionOf(1) > 0; }
+  double ExpectedMissing(const Sample& sample) const;
+  double ByText(int rows) const;
+  double Union(double rows) const;
   void Age(const Point& now, const Drift& drift);
   // Of which sizes a curve is made.
   enum class Which : uint8_t { kSeen, kSure };
@@ -109,7 +122,8 @@ class StepCost {
   const ShadowCache* const shadow_;
   std::vector<Point> curve_;  // by size; [0] is not used
   Line waits_;
-  // Fading: what was missing, and what it is multiples of (ShadowCache::UnionOf).
+  // Fading, of steps without drafts: what was missing, and what it is multiples of
+  // (ShadowCache::UnionOf).
   double missing_ = 0;
   double unions_ = 0;
 };
