@@ -167,11 +167,9 @@ void Speculation::EndStep(uint64_t draft_misses, StepRecord& record) {
   const auto cost = [&record](Cause cause) { return record.causes[static_cast<size_t>(cause)]; };
   if (record.prompt_rows > 0 || record.tokens == 0) return;
   const int rows = record.decode_rows + record.draft_rows;
-  record.predicted_ns = static_cast<int64_t>(
-      governor_.PredictNs(rows, std::min<double>(governor_.expected_wrong(), record.draft_rows)));
+  record.predicted_ns = static_cast<int64_t>(governor_.PredictNs(rows));
   const int wrong = record.draft_rows - record.drafts_right;
-  record.wasted_ns =
-      static_cast<int64_t>(governor_.PredictNs(rows, wrong) - governor_.PredictNs(rows - wrong, 0));
+  record.wasted_ns = record.predicted_ns - static_cast<int64_t>(governor_.PredictNs(rows - wrong));
   // A drafter's own waits for experts are charged as waits, and are in its time too.
   const int64_t drafter_waits_ns =
       std::max<int64_t>(0, draft_ns_ + ahead_ns_ - cost(Cause::kDraft));
@@ -181,8 +179,7 @@ void Speculation::EndStep(uint64_t draft_misses, StepRecord& record) {
       {.cost = {.rows = rows,
                 .compute_ns = static_cast<double>(record.wall_ns - wait_ns - draft_ns_),
                 .wait_ns = static_cast<double>(wait_ns),
-                .missing = static_cast<double>(record.misses - draft_misses),
-                .tokens = record.tokens},
+                .missing = static_cast<double>(record.misses - draft_misses)},
        .sequences = record.decode_rows,
        .tokens = record.tokens,
        .checked = record.draft_rows,

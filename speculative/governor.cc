@@ -2,7 +2,6 @@
 #include "speculative/governor.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "base/check.h"
 
@@ -63,19 +62,6 @@ uint64_t Governor::PlanBytes(const Options& options) {
 }
 
 void Governor::Choose(absl::Span<Candidate> candidates) {
-  ChooseLengths(candidates);
-  expected_wrong_ = 0;
-  for (Candidate candidate : candidates) {
-    double reached = 1;
-    const int checked = std::exchange(candidate.draft, 0);
-    for (; candidate.draft < std::min(checked, candidate.check); ++candidate.draft) {
-      reached *= Chance(candidate);
-      expected_wrong_ += 1 - reached;
-    }
-  }
-}
-
-void Governor::ChooseLengths(absl::Span<Candidate> candidates) {
   for (Candidate& candidate : candidates) {
     candidate.room = std::min(candidate.room, options_.length_max);
     candidate.draft = candidate.check = 0;
@@ -107,12 +93,12 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
     if (added == nullptr) break;
     tokens += reached_[static_cast<size_t>(added - candidates.data())];
     draft_ns += MoreDraftNs(added->draft - 1);
-    const double rate = tokens / (cost_.Ns(rows, rows - tokens) + draft_ns);
+    const double rate = tokens / (cost_.Ns(rows) + draft_ns);
     if (rate > best_rate) {
       best_rate = rate;
       for (Candidate& candidate : candidates) candidate.check = candidate.draft;
     }
-    const double rate_at_best = tokens / (HopedNs(rows, rows - tokens, known_rows) + draft_ns);
+    const double rate_at_best = tokens / (HopedNs(rows, known_rows) + draft_ns);
     if (rows > known_rows && rows <= kNearRows * known_rows && rate_at_best > probe_rate) {
       probe_rate = rate_at_best;
       for (size_t i = 0; i < candidates.size(); ++i) probe_[i] = candidates[i].draft;
@@ -131,10 +117,9 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
 
 // What a step wider than those known takes at best: computing as long as the widest of those, and
 // waiting as long too, unless the shadow tells what it misses.
-double Governor::HopedNs(int rows, double wrong, int known_rows) const {
-  const bool is_told = options_.shadow != nullptr;
-  const double missing = is_told ? cost_.Missing(rows, wrong) : cost_.Missing(known_rows);
-  return cost_.ComputeNs(known_rows) + cost_.WaitNs(missing);
+double Governor::HopedNs(int rows, int known_rows) const {
+  const int missing_rows = options_.shadow != nullptr ? rows : known_rows;
+  return cost_.ComputeNs(known_rows) + cost_.WaitNs(cost_.Missing(missing_rows));
 }
 
 // The length to be checked in this step where `best` seems to be the best.
@@ -170,13 +155,12 @@ double Governor::MoreDraftNs(int round) {
 
 void Governor::NoteVerdict(int sequences, double best_rate) {
   const double plain_rate = sequences / PlainNs(sequences);
-  const double chance = of_all_.At(0, kPriorAcceptance);
   const double gain_min = is_on_ ? 0 : options_.values[kGainToStart];
   const bool is_to_doubt = !is_on_ || checked_run_ == 0;
   is_on_ = !is_broke_ && best_rate > plain_rate * (1 + gain_min);
   belief_ = {.promise = best_rate / plain_rate,
-             .chance = chance,
-             .cost = cost_.Ns(sequences + 1, 1 - chance) / PlainNs(sequences)};
+             .chance = of_all_.At(0, kPriorAcceptance),
+             .cost = cost_.Ns(sequences + 1) / PlainNs(sequences)};
   if (!is_on_) return;
   if (is_to_doubt) cost_.Doubt();
   trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
@@ -204,8 +188,7 @@ bool Governor::CouldPay(int sequences) const {
   for (int length = 1; length <= options_.length_max; ++length) {
     tokens += reached *= kBestChance;
     draft_ns += draft_cost_.RoundNs(length - 1, sequences);
-    const double ns =
-        cost_.Ns(sequences * (1 + length), sequences * (1 + length - tokens)) + draft_ns;
+    const double ns = cost_.Ns(sequences * (1 + length)) + draft_ns;
     if (sequences * tokens > rate_min * ns) return true;
   }
   return false;
@@ -269,10 +252,8 @@ void Governor::ObserveStep(const StepSample& sample) {
     }
   }
   NoteRun(sample, step_ns);
-  const bool is_dearer =
-      sample.checked > 0 && step_ns > cost_.Ns(sample.cost.rows, sample.cost.rows - sample.tokens);
-  if (HasSettled(sample.cost.rows) || !cost_.IsKnown(sample.cost.rows) || is_dearer ||
-      options_.shadow != nullptr) {
+  const bool is_dearer = sample.checked > 0 && step_ns > cost_.Ns(sample.cost.rows);
+  if (HasSettled(sample.cost.rows) || !cost_.IsKnown(sample.cost.rows) || is_dearer) {
     StepCost::Sample cost = sample.cost;
     if (sample.undrafted_missing >= 0) {
       cost.text_rows = sample.sequences;

@@ -56,7 +56,7 @@ class Governor {
   static constexpr int kPlainRun = 4;                              // and without
   static constexpr int kShorterEvery = 64, kShorterRun = 4;
   static constexpr int kSettling = 2;
-  static constexpr double kPurse = 6;         // steps' time that may be lost at first
+  static constexpr double kPurse = 8;         // steps' time that may be lost at first
   static constexpr int kPureAfter = 32;       // steps behind one with drafts that still feel them
   static constexpr double kMemoryOfAll = 64;  // see Acceptance
   static constexpr ParameterRow kParameters[] = {
@@ -116,11 +116,8 @@ class Governor {
   };
   void ObserveStep(const StepSample& sample);
 
-  // What a step of so many rows, so many of them wrong drafts, would take, without drafting; 0: not
-  // known yet.
-  double PredictNs(int rows, double wrong) const { return cost_.Ns(rows, wrong); }
-  // Of those last chosen to be checked, how many are expected to be wrong.
-  double expected_wrong() const { return expected_wrong_; }
+  // What a step of so many rows would take, without drafting; 0: not known yet.
+  double PredictNs(int rows) const { return cost_.Ns(rows); }
   // What waiting for so many experts would take, and another round of drafts; 0: not known yet.
   double WaitNs(int missing) const { return missing * cost_.wait_per_missing_ns(); }
   double DraftRoundNs(int sequences) const { return draft_cost_.RoundNs(1, sequences); }
@@ -149,8 +146,7 @@ class Governor {
  private:
   void PlanBest(absl::Span<Candidate> candidates);
   Candidate* AddDraft(absl::Span<Candidate> candidates);
-  double HopedNs(int rows, double wrong, int known_rows) const;
-  void ChooseLengths(absl::Span<Candidate> candidates);
+  double HopedNs(int rows, int known_rows) const;
   double MoreDraftNs(int round);
   int NearLength(int best) const;
   void NoteVerdict(int sequences, double best_rate);
@@ -188,7 +184,6 @@ class Governor {
   int trial_steps_ = 0;  // left of the running trial
   double trial_ns_ = 0;  // lost to drafts since it began, while off
   int64_t trial_interval_ = 0;
-  double expected_wrong_ = 0;
   double purse_ = kPurse;  // in steps without drafts
   bool is_broke_ = false;
   double undrafted_missing_ = -1;  // a token's, of late; below 0: not known

@@ -46,7 +46,7 @@ void StepCost::Observe(const Sample& sample) {
   const double expected = ExpectedMissing(sample);
   if (HasUnions() && sample.rows == sample.text_rows) {
     missing_ = missing_ * (1 - 1 / kMemory) + sample.missing;
-    unions_ = unions_ * (1 - 1 / kMemory) + Union(sample.rows);
+    unions_ = unions_ * (1 - 1 / kMemory) + shadow_->UnionOf(sample.rows);
   }
   Point& at = curve_[SizeOf(sample.rows)];
   const Point before = at;
@@ -92,8 +92,8 @@ double StepCost::ExpectedMissing(const Sample& sample) const {
   if (!is_told && unions_ == 0) return 0;
   // One step may miss many times as many as the last few did: its own moment counts.
   const double of_one =
-      is_told ? sample.text_missing / Union(sample.text_rows) : missing_ / unions_;
-  return of_one * (Union(sample.tokens) + sample.rows - sample.tokens);
+      is_told ? sample.text_missing / shadow_->UnionOf(sample.text_rows) : missing_ / unions_;
+  return of_one * shadow_->UnionOf(sample.rows);
 }
 
 // What steps of about so many rows missed by what was expected of them; 1 weighs like a few.
@@ -109,12 +109,6 @@ double StepCost::ByText(int rows) const {
     return Between(rows, low->rows, ratio_of(*low), high->rows, ratio_of(*high));
   }
   return low != nullptr ? ratio_of(*low) : high != nullptr ? ratio_of(*high) : 1;
-}
-
-double StepCost::Union(double rows) const {
-  const int below = static_cast<int>(rows);
-  const double at = shadow_->UnionOf(below);
-  return rows == below ? at : at + (shadow_->UnionOf(below + 1) - at) * (rows - below);
 }
 
 void StepCost::Doubt() {
@@ -179,9 +173,9 @@ double StepCost::ComputeNs(int rows, Which which) const {
   return end.compute_ns + std::max(0.0, slope) * (rows - end.rows);
 }
 
-double StepCost::Missing(int rows, double wrong) const {
+double StepCost::Missing(int rows) const {
   if (HasUnions() && unions_ > 0) {
-    const double of_text = missing_ / unions_ * (Union(rows - wrong) + wrong);
+    const double of_text = missing_ / unions_ * shadow_->UnionOf(rows);
     return std::min(of_text * ByText(rows), missing_max_ * rows);
   }
   const Point* const low = Below(rows, Which::kSeen);

@@ -16,9 +16,10 @@ namespace stoker {
 // compute: everything but waiting for experts; a curve over the rows. missing: experts that the
 // union of the rows' choices asks for and that are not in memory; a curve as well. Both curves are
 // means at the sizes that were seen, and lines between. Beyond those, compute goes on with the
-// slope of its last piece, and missing grows as the union does. With a shadow, missing is one scale
-// for all sizes: what it would be for the text of late (ShadowCache::UnionOf), times a factor for
-// steps with drafts, some of which are wrong and ask for what the text does not. wait: a line
+// slope of its last piece, and missing grows as the union does. With a shadow, missing is
+// what the text of late would miss in a step of that size (ShadowCache::UnionOf), on one scale for
+// all sizes, times what steps of about that size missed by that: wrong drafts ask for what the text
+// does not, and wide steps push out what they are about to use. wait: a line
 // through what steps waited, whatever their size, for reads that are under way together do not take
 // as long as one after another; it is at worst a multiple of what is missing. A size is a number of
 // rows up to kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as
@@ -48,7 +49,6 @@ class StepCost {
     double compute_ns = 0;
     double wait_ns = 0;  // for experts
     double missing = 0;  // experts
-    int tokens = 0;      // that came of it: the other rows were wrong drafts
     // With a shadow: what a step of the text of this very moment would have missed without drafts;
     // below 0: not known.
     double text_missing = -1;
@@ -68,12 +68,9 @@ class StepCost {
   int SureRows() const;
   // Zero while nothing was seen.
   double ComputeNs(int rows) const;
-  // Of `rows`, so many are expected to be wrong drafts.
-  double Missing(int rows, double wrong = 0) const;
+  double Missing(int rows) const;
   double WaitNs(double missing) const;  // of a step
-  double Ns(int rows, double wrong = 0) const {
-    return ComputeNs(rows) + WaitNs(Missing(rows, wrong));
-  }
+  double Ns(int rows) const { return ComputeNs(rows) + WaitNs(Missing(rows)); }
   double wait_per_missing_ns() const { return waits_.x > 0 ? waits_.y / waits_.x : 0; }
 
  private:
@@ -106,7 +103,6 @@ class StepCost {
   bool HasUnions() const { return shadow_ != nullptr && shadow_->UnionOf(1) > 0; }
   double ExpectedMissing(const Sample& sample) const;
   double ByText(int rows) const;
-  double Union(double rows) const;
   void Age(const Point& now, const Drift& drift);
   // Of which sizes a curve is made.
   enum class Which : uint8_t { kSeen, kSure };

@@ -208,7 +208,7 @@ class Run {
     }
     const double noise = std::exp(std::normal_distribution<>(0, flags_.noise)(random_));
     const double undrafted = shadow_.Use(0, 1 + right);
-    const double predicted_ns = governor_.PredictNs(rows, governor_.expected_wrong());
+    const double predicted_ns = governor_.PredictNs(rows);
     const double step_ns = (compute_ns + wait_ns) * noise;
     if (predicted_ns > 0) errors_.push_back(std::abs(predicted_ns / step_ns - 1));
     const std::vector<DraftCost::Round> rounds(
@@ -221,8 +221,7 @@ class Run {
     governor_.ObserveStep({.cost = {.rows = rows,
                                     .compute_ns = compute_ns * noise,
                                     .wait_ns = wait_ns * noise,
-                                    .missing = missing,
-                                    .tokens = 1 + right},
+                                    .missing = missing},
                            .sequences = 1,
                            .tokens = 1 + right,
                            .checked = candidate.check,

@@ -77,8 +77,7 @@ class SimulatedRun {
     const Governor::StepSample sample = {.cost = {.rows = rows,
                                                   .compute_ns = world.compute_ns(rows),
                                                   .wait_ns = missing * world.wait_per_missing_ns,
-                                                  .missing = missing,
-                                                  .tokens = tokens},
+                                                  .missing = missing},
                                          .sequences = sequences_,
                                          .tokens = tokens,
                                          .checked = checked,
@@ -387,9 +386,8 @@ TEST(Governor, SequencesWithBetterChancesGetLongerDrafts) {
     governor.ObserveDrafts(0, 4, 4);
     governor.ObserveDrafts(1, 1, i % 4 == 0 ? 1 : 0);
     const int more = i / 4 % 17;  // all sizes, a few times each
-    governor.ObserveStep({.cost = {.rows = 2 + more, .compute_ns = 1000.0 + 300 * more},
-                          .sequences = 2,
-                          .tokens = 2});
+    governor.ObserveStep(
+        {.cost = {.rows = 2 + more, .compute_ns = 1000.0 + 300 * more}, .sequences = 2});
   }
   Governor::Candidate candidates[] = {{.slot = 0, .room = 8}, {.slot = 1, .room = 8}};
   governor.Choose(absl::MakeSpan(candidates));
@@ -485,7 +483,7 @@ TEST(Governor, PredictsStepsThatItHasSeen) {
   run.Steps(world, 500);
   for (int rows = 1; rows <= 9; ++rows) {
     const double expected = world.compute_ns(rows) + world.missing(rows) * 500;
-    EXPECT_NEAR(run.governor().PredictNs(rows, 0), expected, 0.15 * expected) << rows;
+    EXPECT_NEAR(run.governor().PredictNs(rows), expected, 0.15 * expected) << rows;
   }
 }
 
@@ -507,7 +505,7 @@ TEST(Governor, WhatWasWonIsANumberThoughNoStepWithoutDraftsCameFirst) {
         {.cost = {.rows = 2, .compute_ns = 1000}, .sequences = 1, .tokens = 2, .checked = 1});
   }
   for (int i = 0; i < 8; ++i) {  // the last tokens of a text, with no room for drafts
-    governor.ObserveStep({.cost = {.rows = 1, .compute_ns = 900}, .sequences = 1, .tokens = 1});
+    governor.ObserveStep({.cost = {.rows = 1, .compute_ns = 900}, .sequences = 1});
   }
   EXPECT_TRUE(std::isfinite(governor.totals().won_ns));
 }

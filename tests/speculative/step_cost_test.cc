@@ -86,14 +86,14 @@ TEST(StepCost, WithAShadowMissingExpertsGrowAsTheyWouldForTheText) {
     shadow.OnStep(std::vector<StepRow>(1));
     shadow.OnRouting(0, 1, experts, {});
     shadow.Use(0, 1);
-    cost.Observe({.rows = 1, .compute_ns = 100, .wait_ns = 200, .missing = 10, .tokens = 1});
+    cost.Observe({.rows = 1, .compute_ns = 100, .wait_ns = 200, .missing = 10});
   }
   EXPECT_NEAR(cost.Missing(1), 10, 0.01);
   EXPECT_NEAR(cost.Missing(2), 20, 0.01);
   EXPECT_NEAR(cost.Missing(8), 20, 0.01);
   // In truth wider steps miss half as many.
   for (int i = 0; i < 200; ++i) {
-    cost.Observe({.rows = 2, .compute_ns = 100, .missing = 10, .tokens = 2});
+    cost.Observe({.rows = 2, .compute_ns = 100, .missing = 10});
   }
   EXPECT_NEAR(cost.Missing(8), 10, 1.5);
 }
