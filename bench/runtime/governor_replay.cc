@@ -300,7 +300,7 @@ void PrintRow(const Flags& flags, const Trace& trace, const std::vector<Token>& 
   }
   Outcome governed;
   const auto [mean, least] = ratios_of(-1, &governed);
-  fmt::print("| {:.0f} % | {:.1f} | {:.2f} | {:.2f} ({}) | {:.2f} ({:.2f}) | {:.2f} | {:.0f} % |\n",
+  fmt::print("| {:.0f} % | {:.2f} | {:.2f} | {:.2f} ({}) | {:.2f} ({:.2f}) | {:.2f} | {:.0f} % |\n",
              share * 100, chance, plain[0], best, best_length, mean, least, mean / best,
              100 * governed.prediction_error);
   std::fflush(stdout);
