@@ -49,6 +49,10 @@ namespace stoker {
 // any size miss, only computing is hoped to take no longer, and sizes of up to four times the
 // widest known are believed in.
 //
+// What drafts may lose is bounded where there is a shadow to tell it: a purse holds kPurse steps'
+// time at first, gains a two-hundredth of all time and what drafts win, and pays what they lose.
+// From when it is empty until it is half full again, none are checked.
+//
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
  public:
