@@ -90,7 +90,8 @@ std::string ReasonText(const DraftTotals& drafts) {
       belief.chance * 100, belief.cost);
   if (drafts.is_on)
     return fmt::format("on at the end: {:.2f} times the speed: {}", belief.promise, why);
-  return "off at the end: " + why;
+  const std::string_view broke = "drafts have lost as much as they may; ";
+  return fmt::format("off at the end: {}{}", belief.is_broke ? broke : "", why);
 }
 
 ordered_json PhaseJson(const PhaseSummary& phase) {
@@ -207,7 +208,8 @@ ordered_json DraftsJson(const DraftTotals& drafts) {
           {"won_ns", drafts.won_ns},
           {"promise", drafts.belief.promise},
           {"chance", drafts.belief.chance},
-          {"cost", drafts.belief.cost}};
+          {"cost", drafts.belief.cost},
+          {"is_broke", drafts.belief.is_broke}};
 }
 
 std::string FormatCauses(const CauseTimes& causes) {

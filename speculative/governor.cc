@@ -160,7 +160,8 @@ void Governor::NoteVerdict(int sequences, double best_rate) {
   is_on_ = !is_broke_ && best_rate > plain_rate * (1 + gain_min);
   belief_ = {.promise = best_rate / plain_rate,
              .chance = of_all_.At(0, kPriorAcceptance),
-             .cost = cost_.Ns(sequences + 1) / PlainNs(sequences)};
+             .cost = cost_.Ns(sequences + 1) / PlainNs(sequences),
+             .is_broke = is_broke_};
   if (!is_on_) return;
   if (is_to_doubt) cost_.Doubt();
   trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);

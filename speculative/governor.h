@@ -129,9 +129,10 @@ class Governor {
 
   // What the latest verdict rests on; zeros before the first.
   struct Belief {
-    double promise = 0;  // best rate, by that without drafts
-    double chance = 0;   // that the first draft is right
-    double cost = 0;     // of a step that checks one draft, by one that checks none
+    double promise = 0;     // best rate, by that without drafts
+    double chance = 0;      // that the first draft is right
+    double cost = 0;        // of a step that checks one draft, by one that checks none
+    bool is_broke = false;  // drafts have lost as much as they may
   };
   const Belief& belief() const { return belief_; }
 

@@ -6,6 +6,12 @@
 #include "model/model.h"
 
 namespace stoker {
+namespace {
+
+// Of an expert.
+constexpr double kNothing = 1e-30;
+
+}  // namespace
 
 ShadowCache::ShadowCache(const ExpertCatalog& catalog, const Options& options)
     : options_(options), has_routed_(catalog.layers.size()) {
@@ -59,7 +65,8 @@ int ShadowCache::Use(int first_row, int count) {
   int missing = 0;
   for (int row = first_row; row < std::min(first_row + count, rows_); ++row) {
     ++time_;
-    for (double& seen : missing_) seen *= 1 - 1 / kMemory;
+    // Not down to numbers that are slow to compute with.
+    for (double& seen : missing_) seen = seen > kNothing ? seen * (1 - 1 / kMemory) : 0;
     for (size_t index = 0; index < first_key_.size(); ++index) {
       if (!has_routed_[index]) continue;
       const uint16_t* const chosen =

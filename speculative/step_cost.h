@@ -16,14 +16,14 @@ namespace stoker {
 // compute: everything but waiting for experts; a curve over the rows. missing: experts that the
 // union of the rows' choices asks for and that are not in memory; a curve as well. Both curves are
 // means at the sizes that were seen, and lines between. Beyond those, compute goes on with the
-// slope of its last piece, and missing grows as the union does. With a shadow, missing is
-// what the text of late would miss in a step of that size (ShadowCache::UnionOf), on one scale for
-// all sizes, times what steps of about that size missed by that: wrong drafts ask for what the text
-// does not, and wide steps push out what they are about to use. wait: a line
-// through what steps waited, whatever their size, for reads that are under way together do not take
-// as long as one after another; it is at worst a multiple of what is missing. A size is a number of
-// rows up to kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as
-// many rows twice.
+// slope of its last piece, and missing grows as the union does. With a shadow, missing is what the
+// text of late would miss in a step of that size (ShadowCache::UnionOf), on one scale for all
+// sizes, times what steps of about that size missed by that: wrong drafts ask for what the text
+// does not, and wide steps push out what they are about to use. wait: a line through what steps
+// waited, whatever their size, for reads that are under way together do not take as long as one
+// after another; it is at worst a multiple of what is missing. A size is a number of rows up to
+// kExactRows; beyond, an eighth of a doubling, as a batch hardly has a step of just as many rows
+// twice.
 //
 // The first step of a size finds caches cold, and one bad sample must not count for hundreds of
 // steps: of the first few the least counts, and until there are as many, of the size or about it,
