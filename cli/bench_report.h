@@ -63,8 +63,8 @@ struct BenchRow {
 // processor computed and the copies to the device, by the time in which experts were computed or
 // copies or the device waited for; beside what the probe found that both reach together. An
 // estimate: that time holds waits that are not for experts, and copies that nobody waits for go on
-// outside of it. Both are left out when there
-// were none, the split unless the rule placed experts by rates.
+// outside of it. Both are left out when there were none, the split unless the rule placed experts
+// by rates.
 std::vector<BenchRow> BenchRows(const BenchReport& report);
 
 using BenchFormat = std::string (*)(const BenchReport& report);

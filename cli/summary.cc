@@ -90,8 +90,8 @@ std::string ReasonText(const DraftTotals& drafts) {
       belief.chance * 100, belief.cost);
   if (drafts.is_on)
     return fmt::format("on at the end: {:.2f} times the speed: {}", belief.promise, why);
-  const std::string_view broke = "drafts have lost as much as they may; ";
-  return fmt::format("off at the end: {}{}", belief.is_broke ? broke : "", why);
+  const std::string_view spent = "drafts have lost as much as they may; ";
+  return fmt::format("off at the end: {}{}", belief.is_budget_spent ? spent : "", why);
 }
 
 ordered_json PhaseJson(const PhaseSummary& phase) {
@@ -209,7 +209,7 @@ ordered_json DraftsJson(const DraftTotals& drafts) {
           {"promise", drafts.belief.promise},
           {"chance", drafts.belief.chance},
           {"cost", drafts.belief.cost},
-          {"is_broke", drafts.belief.is_broke}};
+          {"is_budget_spent", drafts.belief.is_budget_spent}};
 }
 
 std::string FormatCauses(const CauseTimes& causes) {

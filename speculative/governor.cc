@@ -22,7 +22,7 @@ constexpr double kListenShare = 0.005;
 constexpr int64_t kTrialDoublings = 16;
 // Steps' time that may be lost at first, and that may be hoarded; and of all time, what comes to
 // it.
-constexpr double kPurseMax = 24, kLossShare = 0.005;
+constexpr double kLossBudgetMax = 24, kLossShare = 0.005;
 // In a row: a drafter that was not asked for long has to catch up first, which is most of the cost.
 constexpr int kTrialSteps = 6;
 // Of what a step without drafts was thought to take: less, and it is looked at again soon.
@@ -105,7 +105,8 @@ void Governor::PlanBest(absl::Span<Candidate> candidates) {
     }
   }
   NoteVerdict(sequences, best_rate);
-  const bool is_probe = !is_broke_ && trial_steps_ == 0 && probe_rate > best_rate * kProbeGain;
+  const bool is_probe =
+      !is_budget_spent_ && trial_steps_ == 0 && probe_rate > best_rate * kProbeGain;
   for (size_t i = 0; i < candidates.size(); ++i) {
     Candidate& candidate = candidates[i];
     if (is_probe) candidate.check = probe_[i];
@@ -157,11 +158,11 @@ void Governor::NoteVerdict(int sequences, double best_rate) {
   const double plain_rate = sequences / PlainNs(sequences);
   const double gain_min = is_on_ ? 0 : options_.values[kGainToStart];
   const bool is_to_doubt = !is_on_ || checked_run_ == 0;
-  is_on_ = !is_broke_ && best_rate > plain_rate * (1 + gain_min);
+  is_on_ = !is_budget_spent_ && best_rate > plain_rate * (1 + gain_min);
   belief_ = {.promise = best_rate / plain_rate,
              .chance = of_all_.At(0, kPriorAcceptance),
              .cost = cost_.Ns(sequences + 1) / PlainNs(sequences),
-             .is_broke = is_broke_};
+             .is_budget_spent = is_budget_spent_};
   if (!is_on_) return;
   if (is_to_doubt) cost_.Doubt();
   trial_interval_ = static_cast<int64_t>(options_.values[kStepsBetweenTrials]);
@@ -169,7 +170,7 @@ void Governor::NoteVerdict(int sequences, double best_rate) {
 
 // Drafts that are not checked, to know their chances.
 void Governor::Listen(absl::Span<Candidate> candidates) {
-  if (!CouldPay(static_cast<int>(candidates.size()))) return;
+  if (!CouldChargeLoss(static_cast<int>(candidates.size()))) return;
   const bool has_verdict = of_all_.checked(0) >= kCheckedMin;
   if (has_verdict && trial_steps_ == 0 && steps_to_trial_-- <= 0) BeginTrial();
   if (!options_.is_drafting_free && has_verdict && trial_steps_-- == 0) {
@@ -182,7 +183,7 @@ void Governor::Listen(absl::Span<Candidate> candidates) {
   }
 }
 
-bool Governor::CouldPay(int sequences) const {
+bool Governor::CouldChargeLoss(int sequences) const {
   if (!draft_cost_.IsKnown() || !cost_.IsKnown(sequences)) return true;
   const double rate_min = sequences / PlainNs(sequences) * (1 + options_.values[kGainToStart]);
   double tokens = 1, reached = 1, draft_ns = 0;
@@ -249,7 +250,7 @@ void Governor::ObserveStep(const StepSample& sample) {
     totals_.won_ns -= draft_ns;
     CompareWithNone(sample, step_ns);
     if (sample.undrafted_missing >= 0) {
-      Pay(totals_.won_ns - won_before_ns, step_ns, PlainNs(sample.sequences));
+      ChargeLoss(totals_.won_ns - won_before_ns, step_ns, PlainNs(sample.sequences));
     }
   }
   NoteRun(sample, step_ns);
@@ -265,13 +266,13 @@ void Governor::ObserveStep(const StepSample& sample) {
   }
 }
 
-// Keeps the purse: what was won and lost, and the share of all time that may be lost.
-void Governor::Pay(double won_ns, double step_ns, double plain_ns) {
+// Keeps the loss budget: what was won and lost, and the share of all time that may be lost.
+void Governor::ChargeLoss(double won_ns, double step_ns, double plain_ns) {
   if (plain_ns <= 0) return;
-  purse_ += (won_ns + kLossShare * step_ns) / plain_ns;
-  purse_ = std::clamp(purse_, -kPurse, kPurseMax);
-  if (purse_ < 0) is_broke_ = true;
-  if (purse_ >= kPurse / 2) is_broke_ = false;
+  loss_budget_ += (won_ns + kLossShare * step_ns) / plain_ns;
+  loss_budget_ = std::clamp(loss_budget_, -kLossBudget, kLossBudgetMax);
+  if (loss_budget_ < 0) is_budget_spent_ = true;
+  if (loss_budget_ >= kLossBudget / 2) is_budget_spent_ = false;
 }
 
 // Of a step without drafts, had there been none before it either.

@@ -49,9 +49,9 @@ namespace stoker {
 // any size miss, only computing is hoped to take no longer, and sizes of up to four times the
 // widest known are believed in.
 //
-// What drafts may lose is bounded where there is a shadow to tell it: a purse holds kPurse steps'
-// time at first, gains a two-hundredth of all time and what drafts win, and pays what they lose.
-// From when it is empty until it is half full again, none are checked.
+// What drafts may lose is bounded where there is a shadow to tell it: a loss budget holds
+// kLossBudget steps' time at first, gains a two-hundredth of all time and what drafts win, and pays
+// what they lose. From when it is empty until it is half full again, none are checked.
 //
 // Needs no clock: times come in with Observe. One thread.
 class Governor {
@@ -60,7 +60,7 @@ class Governor {
   static constexpr int kPlainRun = 4;                              // and without
   static constexpr int kShorterEvery = 64, kShorterRun = 4;
   static constexpr int kSettling = 2;
-  static constexpr double kPurse = 8;         // steps' time that may be lost at first
+  static constexpr double kLossBudget = 8;    // steps' time that may be lost at first
   static constexpr int kPureAfter = 32;       // steps behind one with drafts that still feel them
   static constexpr double kMemoryOfAll = 64;  // see Acceptance
   static constexpr ParameterRow kParameters[] = {
@@ -129,10 +129,10 @@ class Governor {
 
   // What the latest verdict rests on; zeros before the first.
   struct Belief {
-    double promise = 0;     // best rate, by that without drafts
-    double chance = 0;      // that the first draft is right
-    double cost = 0;        // of a step that checks one draft, by one that checks none
-    bool is_broke = false;  // drafts have lost as much as they may
+    double promise = 0;            // best rate, by that without drafts
+    double chance = 0;             // that the first draft is right
+    double cost = 0;               // of a step that checks one draft, by one that checks none
+    bool is_budget_spent = false;  // drafts have lost as much as they may
   };
   const Belief& belief() const { return belief_; }
 
@@ -156,13 +156,13 @@ class Governor {
   int NearLength(int best) const;
   void NoteVerdict(int sequences, double best_rate);
   void Listen(absl::Span<Candidate> candidates);
-  bool CouldPay(int sequences) const;
+  bool CouldChargeLoss(int sequences) const;
   void BeginTrial();
   void ChargeTrial(const StepSample& sample);
   double PlainNs(int sequences) const;
   double ShadowRatio() const;
   void NoteUndrafted(const StepSample& sample);
-  void Pay(double won_ns, double step_ns, double plain_ns);
+  void ChargeLoss(double won_ns, double step_ns, double plain_ns);
   void CompareWithNone(const StepSample& sample, double step_ns);
   void CompareWithPlainSteps(const StepSample& sample, double step_ns);
   bool HasSettled(int rows);
@@ -189,8 +189,8 @@ class Governor {
   int trial_steps_ = 0;  // left of the running trial
   double trial_ns_ = 0;  // lost to drafts since it began, while off
   int64_t trial_interval_ = 0;
-  double purse_ = kPurse;  // in steps without drafts
-  bool is_broke_ = false;
+  double loss_budget_ = kLossBudget;  // in steps without drafts
+  bool is_budget_spent_ = false;
   double undrafted_missing_ = -1;  // a token's, of late; below 0: not known
   // Steps since one with drafts, and what those behind kPureAfter missed, in truth and by
   // undrafted_missing: fading sums.

@@ -24,7 +24,8 @@ namespace stoker {
 // began, if it went less than `j` rows ago. So one pass serves steps of all sizes, as one over
 // stack distances serves caches of all sizes (Mattson et al., 1970).
 //
-// One thread. A few nanoseconds for each expert of a row; allocates nothing after creation.
+// One thread. Some nanoseconds for each expert of a row, and a pass over rows_max numbers for each
+// row; allocates nothing after creation.
 class ShadowCache final : public StepObserver {
  public:
   struct Options {
@@ -44,7 +45,7 @@ class ShadowCache final : public StepObserver {
   int Use(int first_row, int count);
 
   // What a step of so many rows, up to rows_max, of text as it was of late would miss, by what one
-  // of a single row would; 0: nothing was missing.
+  // of a single row would; 0: nothing has been missing yet.
   double UnionOf(int rows) const { return union_[static_cast<size_t>(rows)]; }
 
  private:

@@ -41,6 +41,15 @@ size_t StepCost::SizeOf(int rows) {
   return static_cast<size_t>(8 * doublings + (rows >> doublings));
 }
 
+void StepCost::Line::Add(double new_x, double new_y) {
+  for (double* sum : {&count, &x, &y, &xx, &xy}) *sum *= 1 - 1 / kWaitMemory;
+  count += 1;
+  x += new_x;
+  y += new_y;
+  xx += new_x * new_x;
+  xy += new_x * new_y;
+}
+
 void StepCost::Observe(const Sample& sample) {
   CHECK(sample.rows >= 1 && sample.rows <= rows_max_);
   const double expected = ExpectedMissing(sample);
@@ -68,14 +77,7 @@ void StepCost::Observe(const Sample& sample) {
     at.expected += (expected - at.expected) / at.weight;
   }
   at.is_sure |= WeightNear(sample.rows) >= kFirst;
-  for (double* sum : {&waits_.count, &waits_.x, &waits_.y, &waits_.xx, &waits_.xy}) {
-    *sum *= 1 - 1 / kWaitMemory;
-  }
-  waits_.count += 1;
-  waits_.x += sample.missing;
-  waits_.y += sample.wait_ns;
-  waits_.xx += sample.missing * sample.missing;
-  waits_.xy += sample.missing * sample.wait_ns;
+  waits_.Add(sample.missing, sample.wait_ns);
   Drift drift;
   if (before.weight > kFirst) {
     const double rows = before.rows / at.rows;
@@ -97,7 +99,7 @@ double StepCost::ExpectedMissing(const Sample& sample) const {
 }
 
 // What steps of about so many rows missed by what was expected of them; 1 weighs like a few.
-double StepCost::ByText(int rows) const {
+double StepCost::RatioToText(int rows) const {
   const auto ratio_of = [](const Point& at) {
     const double prior = kTextPrior * at.expected;
     if (prior <= 0) return 1.0;
@@ -176,7 +178,7 @@ double StepCost::ComputeNs(int rows, Which which) const {
 double StepCost::Missing(int rows) const {
   if (HasUnions() && unions_ > 0) {
     const double of_text = missing_ / unions_ * shadow_->UnionOf(rows);
-    return std::min(of_text * ByText(rows), missing_max_ * rows);
+    return std::min(of_text * RatioToText(rows), missing_max_ * rows);
   }
   const Point* const low = Below(rows, Which::kSeen);
   const Point* const high = Above(rows, Which::kSeen);

@@ -97,12 +97,13 @@ class StepCost {
   };
   // Fading sums of points, x what was missing and y what was waited.
   struct Line {
+    void Add(double new_x, double new_y);
     double count = 0, x = 0, y = 0, xx = 0, xy = 0;
   };
   static size_t SizeOf(int rows);
   bool HasUnions() const { return shadow_ != nullptr && shadow_->UnionOf(1) > 0; }
   double ExpectedMissing(const Sample& sample) const;
-  double ByText(int rows) const;
+  double RatioToText(int rows) const;
   void Age(const Point& now, const Drift& drift);
   // Of which sizes a curve is made.
   enum class Which : uint8_t { kSeen, kSure };

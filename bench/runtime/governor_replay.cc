@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "model/model.h"
+#include "runtime/simulation/simulation.h"
 #include "runtime/simulation/slot_replay.h"
 #include "runtime/simulation/timing_model.h"
 #include "runtime/trace/trace.h"
@@ -71,6 +72,7 @@ std::vector<Token> TokensOf(const Trace& trace, int count) {
   return tokens;
 }
 
+// What the store is in this bench: the shadow's own ring is part of what is measured.
 class LruCache {
  public:
   LruCache(int keys, int64_t slot_count) : slot_count_(slot_count), places_(keys, order_.end()) {}
@@ -114,7 +116,7 @@ class Run {
         chance_(chance),
         catalog_(CatalogOf(trace.header)),
         top_k_(static_cast<int>(tokens.front().ids.size() / catalog_.layers.size())),
-        expert_bytes_(trace.header.layers.front().expert_bytes),
+        layers_(trace.header.layers),
         slot_count_(std::llround(share * static_cast<double>(catalog_.expert_count()))),
         cache_(static_cast<int>(catalog_.expert_count()), slot_count_),
         shadow_(catalog_, {.slot_count = slot_count_, .rows_max = 1 + kLengthMax, .top_k = top_k_}),
@@ -124,9 +126,10 @@ class Run {
     timing_.drive_rate.value = flags.drive_rate;
     timing_.expert_rate.value = flags.expert_rate;
     timing_.layer_ns.value = flags.layer_us * 1e3;
-    draft_ns_ = flags.draft_share * static_cast<double>(catalog_.layers.size()) *
-                (timing_.layer_ns.value +
-                 static_cast<double>(timing_.ExpertNs(expert_bytes_ * Count(top_k_))));
+    for (const TraceHeader::Layer& layer : layers_) {
+      const TimingModel::LayerWork work = {.expert_bytes = layer.expert_bytes * Count(top_k_)};
+      draft_ns_ += flags.draft_share * static_cast<double>(timing_.LayerNs(work));
+    }
   }
 
   Outcome Do() {
@@ -239,15 +242,17 @@ class Run {
       chosen.insert(chosen.end(), ids, ids + top_k_);
     }
     shadow_.OnRouting(catalog_.layers[layer].layer, top_k_, chosen, {});
-    const int32_t first = static_cast<int32_t>(layer) * catalog_.layers[layer].expert_count;
+    const uint64_t expert_bytes = layers_[layer].expert_bytes;
+    int32_t first = 0;
+    for (size_t before = 0; before < layer; ++before) first += layers_[before].expert_count;
     for (const int32_t id : chosen) keys.push_back(first + id);
     std::sort(keys.begin(), keys.end());
     keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
     const int missed = cache_.Use(keys);
-    const TimingModel::LayerWork resident = {.expert_bytes = expert_bytes_ * keys.size()};
+    const TimingModel::LayerWork resident = {.expert_bytes = expert_bytes * keys.size()};
     TimingModel::LayerWork work = resident;
-    work.read_bytes = expert_bytes_ * Count(missed);
-    work.last_bytes = missed > 0 ? expert_bytes_ : 0;
+    work.read_bytes = expert_bytes * Count(missed);
+    work.last_bytes = missed > 0 ? expert_bytes : 0;
     const auto computing = static_cast<double>(timing_.LayerNs(resident));
     wait_ns += static_cast<double>(timing_.LayerNs(work)) - computing;
     compute_ns += computing + flags_.row_share * timing_.layer_ns.value *
@@ -260,7 +265,7 @@ class Run {
   const double chance_;
   const ExpertCatalog catalog_;
   const int top_k_;
-  const uint64_t expert_bytes_;
+  const std::vector<TraceHeader::Layer>& layers_;
   const int64_t slot_count_;
   TimingModel timing_;
   double draft_ns_ = 0;
@@ -311,8 +316,16 @@ absl::Status Main(const Flags& flags) {
   for (TraceHeader::Layer& layer : trace.header.layers) {
     if (flags.expert_bytes > 0) layer.expert_bytes = flags.expert_bytes;
   }
+  if (!KnowsExpertBytes(trace)) {
+    return absl::InvalidArgumentError(
+        "the trace does not say how large its experts are\n  try: --expert-bytes");
+  }
   const std::vector<Token> tokens = TokensOf(trace, flags.tokens);
-  if (tokens.empty()) return absl::InvalidArgumentError("the trace has no tokens decoded alone");
+  if (tokens.empty()) {
+    return absl::InvalidArgumentError(
+        "no token of the trace was decoded in a step of its own, with all layers known\n  try: a "
+        "trace of one sequence, without drafts");
+  }
   fmt::print(
       "{} tokens of {}, {} layers\n\n| in RAM | right | none, tokens/s | best fixed | "
       "governed | of best | prediction off by |\n|---|---|---|---|---|---|---|\n",
@@ -331,13 +344,15 @@ int main(int argc, char** argv) {
   CLI::App app{"The governor of drafts over recorded routings."};
   app.add_option("trace", flags.trace, "Of stoker run --trace, or one of docs/TRACES.md")
       ->required();
-  app.add_option("--share", flags.shares, "Of the experts in RAM");
-  app.add_option("--right", flags.chances, "Chance that a draft is right, if those before it are");
-  app.add_option("--seeds", flags.seeds, "Runs of each");
-  app.add_option("--tokens", flags.tokens, "Of the trace, at most");
+  app.add_option("--share", flags.shares, "Of the experts in RAM")->check(CLI::Range(0.01, 1.0));
+  app.add_option("--right", flags.chances, "Chance that a draft is right, if those before it are")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--seeds", flags.seeds, "Runs of each")->check(CLI::PositiveNumber);
+  app.add_option("--tokens", flags.tokens, "Of the trace, at most")->check(CLI::PositiveNumber);
   app.add_option("--expert-bytes", flags.expert_bytes, "Where the trace does not say");
-  app.add_option("--drive", flags.drive_rate, "Bytes a second");
-  app.add_option("--expert-rate", flags.expert_rate, "Bytes of experts computed a second");
+  app.add_option("--drive", flags.drive_rate, "Bytes a second")->check(CLI::PositiveNumber);
+  app.add_option("--expert-rate", flags.expert_rate, "Bytes of experts computed a second")
+      ->check(CLI::PositiveNumber);
   app.add_option("--layer-us", flags.layer_us, "Of everything else, per layer");
   app.add_option("--row-share", flags.row_share, "Of that, for each row more");
   app.add_option("--draft-share", flags.draft_share, "Of a step that misses nothing, for a draft");
